@@ -1,0 +1,109 @@
+"""Streaming SQL for async Python.
+
+::
+
+    import streamq
+
+    async with streamq.connect() as db:
+        await db.register("flights", "flights/*.parquet")
+        async with db.query("SELECT origin, count(*) AS departures FROM flights GROUP BY origin") as stream:
+            async for batch in stream:
+                print(batch)
+
+Names are loaded when they are first used, so that worker processes import only what they run.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamq.config import Config
+    from streamq.engine import Database, connect
+    from streamq.errors import (
+        BindError,
+        ConnectionLost,
+        DataError,
+        QueryCancelled,
+        QueryError,
+        QueryTimeout,
+        ResourceLimit,
+        ShardError,
+        SinkError,
+        SourceError,
+        SqlError,
+        SqlSyntaxError,
+        StorageError,
+        StreamBusy,
+        StreamClosed,
+        StreamError,
+        StreamNotStarted,
+        StreamqError,
+        StreamTruncated,
+        Unauthorized,
+        UnsupportedError,
+        WorkerCrashed,
+    )
+    from streamq.execution.statements import ExecuteResult
+    from streamq.execution.statistics import DatabaseStatistics, QueryStatistics
+    from streamq.execution.stream import Progress, QueryBatchStream
+    from streamq.storage.rows import InsertResult
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "streamq.config",
+    "Database": "streamq.engine",
+    "connect": "streamq.engine",
+    "ExecuteResult": "streamq.execution.statements",
+    "DatabaseStatistics": "streamq.execution.statistics",
+    "QueryStatistics": "streamq.execution.statistics",
+    "Progress": "streamq.execution.stream",
+    "QueryBatchStream": "streamq.execution.stream",
+    "InsertResult": "streamq.storage.rows",
+}
+
+__all__ = [
+    "BindError",
+    "Config",
+    "ConnectionLost",
+    "DataError",
+    "Database",
+    "DatabaseStatistics",
+    "ExecuteResult",
+    "InsertResult",
+    "Progress",
+    "QueryBatchStream",
+    "QueryCancelled",
+    "QueryError",
+    "QueryStatistics",
+    "QueryTimeout",
+    "ResourceLimit",
+    "ShardError",
+    "SinkError",
+    "SourceError",
+    "SqlError",
+    "SqlSyntaxError",
+    "StorageError",
+    "StreamBusy",
+    "StreamClosed",
+    "StreamError",
+    "StreamNotStarted",
+    "StreamTruncated",
+    "StreamqError",
+    "Unauthorized",
+    "UnsupportedError",
+    "WorkerCrashed",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "streamq.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,83 @@
+"""Settings of a database: arguments of `connect()`, else ``STREAMQ_*`` in the environment, else the defaults below."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_type_hints
+
+Executor = Literal["auto", "process", "thread"]
+MAX_PARTITIONS = 256
+"""More partitions than this only cost: work is handed out by leases, not by partition."""
+
+
+def usable_cpus() -> int:
+    """The processors that this process may run on (its affinity, not the machine's count)."""
+    if hasattr(os, "process_cpu_count"):
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def clamp_partitions(count: int) -> int:
+    """Bring a partition count into 1..256.
+
+    >>> [clamp_partitions(n) for n in (-1, 0, 1, 256, 257, 10**9)]
+    [1, 1, 1, 256, 256, 256]
+    """
+    return min(max(count, 1), MAX_PARTITIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of a database.
+
+    `memory_bytes` is what DuckDB may use in all workers together; each gets an equal share. `slots` × `slot_bytes` is the
+    shared memory of one process worker. `process_bytes` is the size of a scan from which the process pool serves it when `executor` is auto.
+    `broadcast_bytes` is the largest join input that every task gets whole.
+    """
+
+    workers: int = field(default_factory=usable_cpus)
+    target_partitions: int = field(default_factory=usable_cpus)
+    executor: Executor = "auto"
+    memory_bytes: int = 2 << 30
+    process_bytes: int = 16 << 20
+    broadcast_bytes: int = 10 << 20
+    max_source_bytes: int = 1 << 30
+    slots: int = 8
+    slot_bytes: int = 4 << 20
+    grace_s: float = 5.0
+    temp_dir: str = field(default_factory=tempfile.gettempdir)
+
+    def __post_init__(self) -> None:
+        if self.executor not in ("auto", "process", "thread"):
+            raise ValueError(f"executor must be auto, process or thread, not {self.executor!r}")
+        for name in ("workers", "memory_bytes", "slots", "slot_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        object.__setattr__(self, "target_partitions", clamp_partitions(self.target_partitions))
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Config:
+        """Make the settings from arguments, then ``STREAMQ_<NAME>`` variables.
+
+        Raises:
+            ValueError: a variable or argument is not of the setting's type or range.
+        """
+        environ = os.environ if environ is None else environ
+        types = get_type_hints(cls)
+        values: dict[str, Any] = {}
+        for setting in fields(cls):
+            text = environ.get(f"STREAMQ_{setting.name.upper()}")
+            if text is None:
+                continue
+            kind = types[setting.name]
+            try:
+                values[setting.name] = kind(text) if kind in (int, float) else text
+            except ValueError:
+                raise ValueError(f"STREAMQ_{setting.name.upper()} must be of type {kind.__name__}, not {text!r}") from None
+        values.update((name, value) for name, value in arguments.items() if value is not None)
+        return cls(**values)

@@ -1,0 +1,119 @@
+"""A bounded channel of record batches, from the tasks that make them to the one reader of a query.
+
+The bound is in rows and in bytes, because a bound that counts batches of any size is none. Completion and failure travel
+in the channel: a reader that has seen the end without an error has seen every batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import anyio
+import anyio.lowlevel
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatistics:
+    """What waits in a channel now, and how long senders have waited for room since it was made, in seconds over all senders."""
+
+    batches: int
+    rows: int
+    bytes: int
+    blocked_s: float
+
+
+class Channel:
+    """Carries batches from many senders to one reader, in the order in which they were sent.
+
+    A batch is accepted while what waits is below `max_rows` and `max_bytes`, so what waits never exceeds either by more than
+    one batch a sender.
+    """
+
+    def __init__(self, max_rows: int, max_bytes: int) -> None:
+        self.max_rows = max_rows
+        self.max_bytes = max_bytes
+        self._batches: deque[pa.RecordBatch] = deque()
+        self._rows = 0
+        self._bytes = 0
+        self._blocked_s = 0.0
+        self._ended = False
+        self._error: BaseException | None = None
+        self._readable = anyio.Event()
+        self._writable = anyio.Event()
+        self._drained = anyio.Event()
+
+    async def send(self, batch: pa.RecordBatch) -> None:
+        """Hand over a batch, waiting until there is room. Always a checkpoint."""
+        await anyio.lowlevel.checkpoint()
+        if self._full():
+            started = time.monotonic()
+            try:
+                while self._full():
+                    await self._writable.wait()
+            finally:
+                self._blocked_s += time.monotonic() - started
+        self._batches.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        self._readable.set()
+
+    def close(self) -> None:
+        """End the channel: what was sent is still read, then comes the end."""
+        self._ended = True
+        self._readable.set()
+        self._check_drained()
+
+    def abort(self, error: BaseException) -> None:
+        """End the channel with an error, dropping what waits: the reader's next call raises it.
+
+        Does nothing once the reader has had the end or an earlier error was set.
+        """
+        if self._error is not None or self._drained.is_set():
+            return
+        self._ended = True
+        self._error = error
+        self._batches.clear()
+        self._rows = self._bytes = 0
+        self._readable.set()
+        self._writable.set()
+        self._check_drained()
+
+    async def wait_drained(self) -> None:
+        """Wait until the channel has ended and the reader has taken every batch."""
+        await self._drained.wait()
+
+    async def receive(self) -> pa.RecordBatch | None:
+        """Take the next batch; None is the end. Always a checkpoint.
+
+        Raises:
+            BaseException: the error that the channel was aborted with, at every call from then on.
+        """
+        await anyio.lowlevel.checkpoint()
+        while not self._batches and not self._ended:
+            self._readable = anyio.Event()
+            await self._readable.wait()
+        if self._error is not None:
+            raise self._error
+        if not self._batches:
+            return None
+        batch = self._batches.popleft()
+        self._rows -= batch.num_rows
+        self._bytes -= batch.nbytes
+        if not self._full():
+            self._writable.set()
+            self._writable = anyio.Event()
+        self._check_drained()
+        return batch
+
+    def statistics(self) -> ChannelStatistics:
+        return ChannelStatistics(len(self._batches), self._rows, self._bytes, self._blocked_s)
+
+    def _check_drained(self) -> None:
+        if self._ended and not self._batches:
+            self._drained.set()
+
+    def _full(self) -> bool:
+        return self._rows >= self.max_rows or self._bytes >= self.max_bytes

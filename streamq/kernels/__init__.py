@@ -1,0 +1,1 @@
+"""Vectorised inner loops, and the DuckDB session that workers run SQL in."""

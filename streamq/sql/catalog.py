@@ -1,0 +1,28 @@
+"""What binding knows of the relations that exist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class RelationInfo:
+    """A relation as SQL sees it. `schema` has the user's columns; `system_columns` tells that rows also carry
+    `_timestamp`, `_partition` and `_offset`. `view_sql` is the SELECT of a view, None for anything that holds rows.
+    """
+
+    name: str
+    kind: Literal["source", "table", "view", "registered"]
+    schema: pa.Schema
+    system_columns: bool = False
+    primary_key: tuple[str, ...] = ()
+    watermark: tuple[str, str] | None = None
+    view_sql: str | None = None
+
+
+CatalogView = Mapping[str, RelationInfo]
+"""The relations by lower-case name."""

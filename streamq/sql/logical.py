@@ -1,0 +1,205 @@
+"""The logical plan: a bound query as frozen data.
+
+What the rest of the engine knows about a query is here. Expressions are DuckDB SQL text over the names that their place
+gives: nobody outside this package parses them again. A query is a tree of three nodes:
+
+- `Block`: one SELECT, taken apart far enough to be distributed;
+- `Union`: UNION ALL of queries;
+- `Whole`: SQL that is run in one piece over complete inputs, with the reason why it was not taken apart.
+
+Leaves are named inputs. The SQL of a node reads leaf ``orders#1`` as the table ``"orders#1"`` (always aliased to the
+name that the user gave it, so the user's column references stay as they were written).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+JoinKind = Literal["inner", "left", "right", "full", "semi", "anti", "cross", "asof"]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An expression and the output name it gets."""
+
+    sql: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ordering:
+    """One ORDER BY term with everything explicit."""
+
+    sql: str
+    descending: bool
+    nulls_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """`column op literal`, true for every row that the query can use: what statistics can prune by.
+
+    `literal` is DuckDB SQL of a constant. `op` is one of = < <= > >= (a BETWEEN is two bounds, an IN is `in` with
+    a parenthesised list of constants).
+    """
+
+    column: str
+    op: Literal["=", "<", "<=", ">", ">=", "in"]
+    literal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A leaf that reads a relation of the catalog.
+
+    `columns` are those that the query can need, in schema order, system columns last; None means all user columns.
+    `filter` is SQL over the relation's bare column names which every row that matters satisfies (already contained in
+    the block's `where`, so dropping it never changes an answer).
+    """
+
+    name: str
+    relation: str
+    columns: tuple[str, ...] | None
+    filter: str | None = None
+    bounds: tuple[Bound, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A leaf that reads the result of another query."""
+
+    name: str
+    query: Query
+
+
+Leaf = Scan | Derived
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How one leaf of FROM joins all the leaves before it.
+
+    `keys` are the equalities of ON/USING: `(left, left expression, right expression, common type)` where `left` names the
+    leaf that the left expression reads and both expressions are written over bare column names of their leaf. The common type is the DuckDB type both sides are
+    cast to before they are hashed. `residual` tells that ON has more than these keys.
+    """
+
+    kind: JoinKind
+    right: str
+    keys: tuple[tuple[str, str, str, str], ...]
+    residual: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One aggregate call of a block, and how its partial results merge.
+
+    `name` is the column by which later parts of the block refer to the finished value; `sql` computes it in one phase over
+    the block's inputs. If the call can be computed in two phases, `partial` are aggregate expressions over the
+    inputs (their names are unique in the block), and `final` is an aggregate expression over rows that have these
+    columns; `partial` is empty where the whole group is needed at once.
+    A `final` that needs a group's mean first names it in `means`: each is computed over the group's partial rows as
+    ``sum(weight * value) OVER (group) / sum(weight) OVER (group)`` and is a column, constant in its group, that `final` may use.
+    """
+
+    name: str
+    sql: str
+    partial: tuple[Named, ...]
+    final: str
+    means: tuple[Mean, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A weighted mean over a group's partial rows, available to `Call.final` under `name`."""
+
+    name: str
+    weight: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One SELECT.
+
+    The pipeline, in order:
+
+    1. `from_sql` over `leaves`, then `where`; both are over the names the user gave (``o.amount``);
+    2. `inputs`: the values that anything later needs, each under a bare name that is unique in the block. Everything
+       below is over these names only, so a block can be cut here: rows with these columns can be kept or exchanged;
+    3. if `keys` is not None, an aggregation by `keys` (over inputs) computing `calls` (over inputs), then `having`. Everything
+       below is then over the names of `keys` and `calls` only. `keys == ()` is a global aggregate: one row, even of no rows;
+    4. `items`, the output columns, in which window functions may occur; `qualify`; `distinct`;
+    5. `order`, over the names of `items`, or, where it needs something else, over hidden items;
+    6. `limit` and `offset`.
+
+    `hidden` counts the trailing `items` that only `order` needs and that are not part of the result. `partition_by` has, for every
+    window function in `items` and `qualify`, its PARTITION BY expressions over the same names as `items`.
+    `input_subqueries` are leaves read inside expressions of `where`, `from_sql` or `inputs`, `output_subqueries` inside later ones; each is
+    needed whole wherever the expression is evaluated.
+    `unnests` tells that FROM expands lists.
+    """
+
+    leaves: tuple[Leaf, ...]
+    joins: tuple[Join, ...]
+    from_sql: str
+    where: str | None
+    inputs: tuple[Named, ...]
+    keys: tuple[Named, ...] | None
+    calls: tuple[Call, ...]
+    having: str | None
+    items: tuple[Named, ...]
+    hidden: int
+    partition_by: tuple[tuple[str, ...], ...]
+    qualify: str | None
+    distinct: bool
+    order: tuple[Ordering, ...]
+    limit: int | None
+    offset: int
+    schema: pa.Schema
+    input_subqueries: tuple[Leaf, ...] = ()
+    output_subqueries: tuple[Leaf, ...] = ()
+    unnests: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """UNION ALL: the bag union of queries with the same schema."""
+
+    branches: tuple[Query, ...]
+    schema: pa.Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """SQL that runs in one piece over complete `leaves`, and why."""
+
+    sql: str
+    leaves: tuple[Leaf, ...]
+    reason: str
+    schema: pa.Schema
+    ordered: bool
+    """The result's order is part of the answer."""
+
+
+Query = Block | Union | Whole
+
+
+@dataclass(frozen=True, slots=True)
+class BoundQuery:
+    """A SELECT with everything that running it needs.
+
+    `parameters` are the bound values by the names (`$p1` …) that expressions use. `relations` are the catalog's names
+    that any leaf reads. `emit` is None for a snapshot query.
+    """
+
+    sql: str
+    plan: Query
+    schema: pa.Schema
+    parameters: tuple[tuple[str, object], ...]
+    relations: frozenset[str]
+    volatile: bool
+    options: tuple[tuple[str, object], ...] = ()

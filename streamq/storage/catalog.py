@@ -1,0 +1,343 @@
+"""The catalog: which relations a database has, what depends on what, and cuts over several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import pyarrow as pa
+
+from streamq.config import Config
+from streamq.errors import BindError, SourceError
+from streamq.plan.relations import Relation, RelationKind, RelationSnapshot
+from streamq.sql.catalog import CatalogView, RelationInfo
+from streamq.sql.statements import CreateSource, CreateTable, Delete, Update
+from streamq.storage.commits import Commits
+from streamq.storage.rows import InsertResult
+from streamq.storage.source import PushedSource
+from streamq.storage.table import KeyedTable, Parameters, TableStore
+from streamq.storage.text import did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A named SELECT. `reads` are the names of the relations and views in it."""
+
+    name: str
+    sql: str
+    schema: pa.Schema
+    reads: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RelationState:
+    """What a relation holds. `inserted` counts rows ever inserted; None where rows come from elsewhere."""
+
+    name: str
+    kind: RelationKind
+    rows: int
+    bytes: int
+    shards: int
+    inserted: int | None
+    finished: bool
+
+
+class Catalog:
+    """Relations and views by name; case does not matter. Every method may be called from any thread."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.commits = Commits()
+        self._config = config or Config()
+        self._tables = TableStore(self.commits)
+        self._entries: dict[str, Relation | View] = {}
+        self._infos: CatalogView | None = None
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last write to any relation of the database."""
+        return self.commits.sequence
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._entries
+
+    def add(self, entry: Relation | View, *, if_not_exists: bool = False) -> bool:
+        """Add a relation or view; tells whether it was added.
+
+        Raises:
+            BindError: the name is taken (unless `if_not_exists`).
+        """
+        with self.commits.cut():
+            if entry.name in self:
+                if if_not_exists:
+                    return False
+                self._check_free(entry.name)
+            self._set(entry)
+            return True
+
+    def replace(self, entry: Relation | View) -> Relation | View | None:
+        """Add a relation or view in place of one of the same kind and name; gives what it replaces.
+
+        Raises:
+            BindError: the name belongs to something of another kind, or the view would read itself.
+        """
+        with self.commits.cut():
+            old = self._entries.get(entry.name.lower())
+            if old is not None and _kind(old) != _kind(entry):
+                raise BindError(
+                    f"{old.name!r} is a {_kind(old)}, not a {_kind(entry)}",
+                    hint="drop it first, or use another name",
+                )
+            if isinstance(entry, View) and {
+                entry.name.lower(),
+                *self.dependents(entry.name),
+            } & {name.lower() for name in entry.reads}:
+                raise BindError(f"the view {entry.name!r} would read itself")
+            self._set(entry)
+            return old
+
+    def drop(
+        self,
+        name: str,
+        *,
+        kind: RelationKind | None = None,
+        if_exists: bool = False,
+        cascade: bool = False,
+    ) -> tuple[Relation | View, ...]:
+        """Take a relation or view away, and with `cascade` the views that read it; gives what is gone, dependents first.
+
+        Raises:
+            BindError: it does not exist (unless `if_exists`), is not of `kind`, or is read by views.
+        """
+        with self.commits.cut():
+            if if_exists and name not in self:
+                return ()
+            entry = self.entry(name)
+            if kind is not None and _kind(entry) != kind:
+                raise BindError(
+                    f"{entry.name!r} is a {_kind(entry)}, not a {kind}",
+                    hint=_how_to_drop(entry),
+                )
+            dependents = self.dependents(name)
+            if dependents and not cascade:
+                names = ", ".join(self._entries[dependent].name for dependent in dependents)
+                raise BindError(
+                    f"{entry.name!r} is read by {names}",
+                    hint="drop these views first, or use CASCADE",
+                )
+            self._infos = None
+            return tuple(self._entries.pop(gone) for gone in (*reversed(dependents), entry.name.lower()))
+
+    def create_source(self, statement: CreateSource) -> bool:
+        """Run CREATE SOURCE; tells whether the source was made (not, if it exists and the statement allows that).
+
+        Raises:
+            BindError: the name is taken, or a type, key column or option is wrong.
+            UnsupportedError: a connector that does not exist.
+        """
+        with self.commits.cut():
+            if statement.if_not_exists and statement.name in self:
+                return False
+            self._check_free(statement.name)
+            config = self._config
+            return self.add(
+                PushedSource.create(statement, commits=self.commits, shards=config.target_partitions, max_bytes=config.max_source_bytes)
+            )
+
+    def create_table(self, statement: CreateTable) -> bool:
+        """Run CREATE TABLE; tells whether the table was made (not, if it exists and the statement allows that).
+
+        Raises:
+            BindError: the name is taken, a type or key column is wrong, or there is no key.
+        """
+        with self.commits.cut():
+            if statement.if_not_exists and statement.name in self:
+                return False
+            self._check_free(statement.name)
+            return self.add(KeyedTable.create(statement, store=self._tables))
+
+    def insert(self, name: str, data: object) -> InsertResult:
+        """Insert rows, of any form that `rows.table_of` takes, into a source or table.
+
+        Raises:
+            SourceError: there is no such source or table, or the rows do not fit.
+            ResourceLimit: the source is full.
+        """
+        return self._writable(name).insert(data)
+
+    def insert_columns(self, name: str, columns: Sequence[str], table: pa.Table) -> InsertResult:
+        """Insert the rows of a query into the columns that an INSERT names, in this order; without names into all columns.
+
+        Raises:
+            BindError: there are more or fewer columns than names.
+            SourceError, ResourceLimit: as for `insert`.
+        """
+        relation = self._writable(name)
+        names = list(columns or relation.schema.names)
+        if len(names) != table.num_columns:
+            raise BindError(f"INSERT INTO {relation.name} gives {table.num_columns} columns for {len(names)}: {', '.join(names)}")
+        return relation.insert(table.rename_columns(names))
+
+    def update(self, statement: Update, parameters: Parameters = None) -> int:
+        """Run UPDATE; gives the number of rows that it changed. Raises as `KeyedTable.update`, BindError if it is no table."""
+        return self._table(statement.table).update(statement, parameters)
+
+    def delete(self, statement: Delete, parameters: Parameters = None) -> int:
+        """Run DELETE; gives the number of rows that are gone. Raises as `KeyedTable.delete`, BindError if it is no table."""
+        return self._table(statement.table).delete(statement, parameters)
+
+    def finish(self, name: str) -> None:
+        """End a pushed source.
+
+        Raises:
+            SourceError: there is no such source.
+        """
+        entry = self._existing(name)
+        if not isinstance(entry, PushedSource):
+            raise SourceError(f"{entry.name!r} is a {_kind(entry)}; only a source that rows are pushed into can be finished")
+        entry.finish()
+
+    def remove(self, name: str) -> None:
+        """Forget a registered relation. What was read from it before stays readable.
+
+        Raises:
+            SourceError: there is no such registered relation, or views read it.
+        """
+        with self.commits.cut():
+            entry = self._existing(name)
+            if _kind(entry) != "registered":
+                raise SourceError(f"{entry.name!r} is a {_kind(entry)} and was not registered; {_how_to_drop(entry)}")
+            if dependents := self.dependents(name):
+                raise SourceError(f"{entry.name!r} is read by {', '.join(dependents)}; drop these views first")
+            self.drop(name)
+
+    def close(self) -> None:
+        """Give the memory of all tables back. Snapshots stay readable."""
+        self._tables.close()
+
+    def statistics(self) -> tuple[RelationState, ...]:
+        """Tell what every relation holds."""
+        return tuple(_state(relation) for relation in self.relations())
+
+    def dependents(self, name: str) -> tuple[str, ...]:
+        """Give the views (lower case) that read `name`, directly or through others, each behind what it reads."""
+        found: dict[str, None] = {}
+        waiting = [name.lower()]
+        while waiting:
+            target = waiting.pop(0)
+            for key, entry in self._entries.items():
+                if isinstance(entry, View) and target in {read.lower() for read in entry.reads}:
+                    found.pop(key, None)
+                    found[key] = None
+                    waiting.append(key)
+        return tuple(found)
+
+    def entry(self, name: str) -> Relation | View:
+        """Give what has this name.
+
+        Raises:
+            BindError: nothing has.
+        """
+        found = self._entries.get(name.lower())
+        if found is None:
+            raise BindError(self._unknown(name))
+        return found
+
+    def relation(self, name: str) -> Relation:
+        """Give the relation, which holds or reads rows itself, that has this name.
+
+        Raises:
+            BindError: nothing has, or it is a view.
+        """
+        found = self.entry(name)
+        if isinstance(found, View):
+            raise BindError(f"{found.name!r} is a view, which holds no rows of its own")
+        return found
+
+    def infos(self) -> CatalogView:
+        """Give what binding needs, of everything that exists now; later changes do not show in it."""
+        with self.commits.cut():
+            if self._infos is None:
+                self._infos = MappingProxyType({key: _info(entry) for key, entry in self._entries.items()})
+            return self._infos
+
+    def relations(self) -> tuple[Relation, ...]:
+        """Give every relation that is not a view, in order of creation."""
+        with self.commits.cut():
+            return tuple(entry for entry in self._entries.values() if not isinstance(entry, View))
+
+    def snapshot(self, names: Iterable[str]) -> Mapping[str, RelationSnapshot]:
+        """Take one cut over several relations, by the names as given: no write is in one of them and not in another.
+
+        Raises:
+            BindError: a name is unknown or a view's.
+        """
+        with self.commits.cut():
+            return {name: self.relation(name).snapshot() for name in names}
+
+    def _set(self, entry: Relation | View) -> None:
+        self._entries[entry.name.lower()] = entry
+        self._infos = None
+
+    def _check_free(self, name: str) -> None:
+        if name in self:
+            kind = _kind(self._entries[name.lower()])
+            raise BindError(f"there is a {kind} named {name!r} already", hint="drop it first, or use another name")
+
+    def _existing(self, name: str) -> Relation | View:
+        found = self._entries.get(name.lower())
+        if found is None:
+            raise SourceError(self._unknown(name))
+        return found
+
+    def _unknown(self, name: str) -> str:
+        known = [entry.name for entry in self._entries.values()]
+        suggestion = did_you_mean(name, known)
+        return f"there is no relation {name!r}" + (suggestion or (f"; there are {', '.join(known)}" if known else ""))
+
+    def _writable(self, name: str) -> PushedSource | KeyedTable:
+        entry = self._existing(name)
+        if not isinstance(entry, PushedSource | KeyedTable):
+            raise SourceError(f"{entry.name!r} is a {_kind(entry)}, which cannot be written to; insert into a source or a table")
+        return entry
+
+    def _table(self, name: str) -> KeyedTable:
+        entry = self.entry(name)
+        if not isinstance(entry, KeyedTable):
+            raise BindError(f"{entry.name!r} is a {_kind(entry)}", hint="only the rows of a table can be updated or deleted")
+        return entry
+
+
+def _state(relation: Relation) -> RelationState:
+    match relation:
+        case PushedSource():
+            return RelationState(
+                relation.name, "source", relation.rows, relation.bytes, relation.shards, relation.inserted, relation.finished
+            )
+        case KeyedTable():
+            return RelationState(relation.name, "table", relation.rows, relation.bytes, 1, relation.inserted, False)
+        case _:
+            snapshot = relation.snapshot()
+            return RelationState(relation.name, relation.kind, snapshot.rows, snapshot.bytes, 1, None, True)
+
+
+def _kind(entry: Relation | View) -> RelationKind:
+    return "view" if isinstance(entry, View) else entry.kind
+
+
+def _info(entry: Relation | View) -> RelationInfo:
+    if isinstance(entry, View):
+        return RelationInfo(entry.name, "view", entry.schema, view_sql=entry.sql)
+    return RelationInfo(
+        entry.name,
+        entry.kind,
+        entry.schema,
+        entry.system_columns,
+        entry.primary_key,
+        entry.watermark,
+    )
+
+
+def _how_to_drop(entry: Relation | View) -> str:
+    kind = _kind(entry)
+    return "use unregister()" if kind == "registered" else f"use DROP {kind.upper()}"

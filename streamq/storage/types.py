@@ -1,0 +1,67 @@
+"""Column definitions become Arrow schemas, by asking DuckDB what its types are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+import pyarrow as pa
+
+from streamq.errors import BindError
+from streamq.sql.statements import ColumnDef
+from streamq.storage.session import private_session
+from streamq.storage.text import identifier
+
+_INSTEAD = {
+    "HUGEINT": "DECIMAL(38,0)",
+    "UHUGEINT": "DECIMAL(38,0)",
+    "BIT": "BLOB",
+    "TIME WITH TIME ZONE": "TIMESTAMPTZ",
+}
+
+
+def arrow_schema(relation: str, columns: Sequence[ColumnDef], *, primary_key: Sequence[str] = ()) -> pa.Schema:
+    """Make the schema of a relation; NOT NULL and key columns are not nullable.
+
+    Raises:
+        BindError: a type does not exist or cannot be kept exactly, a column is named twice, a key column does not exist.
+    """
+    _check_names(relation, columns, primary_key)
+    keys = {name.lower() for name in primary_key}
+    with private_session() as con:
+        fields = [
+            pa.field(
+                column.name,
+                _arrow_type(con, relation, column),
+                nullable=not (column.not_null or column.name.lower() in keys),
+            )
+            for column in columns
+        ]
+    return pa.schema(fields)
+
+
+def _check_names(relation: str, columns: Sequence[ColumnDef], primary_key: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for column in columns:
+        if column.name.lower() in seen:
+            raise BindError(f"{relation} has two columns named {column.name!r}")
+        seen.add(column.name.lower())
+    for name in primary_key:
+        if name.lower() not in seen:
+            raise BindError(f"the key column {name!r} is not a column of {relation}")
+
+
+def _arrow_type(con: duckdb.DuckDBPyConnection, relation: str, column: ColumnDef) -> pa.DataType:
+    try:
+        declared = con.sql(f"SELECT CAST(NULL AS {column.type}) AS {identifier(column.name)} LIMIT 0")
+    except duckdb.Error as error:
+        raise BindError(f"{relation}.{column.name}: DuckDB has no type {column.type}: {str(error).splitlines()[0]}") from error
+    arrow = declared.to_arrow_table()
+    # Rows travel as Arrow, so a type is kept exactly if it comes back as itself.
+    if con.from_arrow(arrow).types[0] != declared.types[0]:
+        instead = _INSTEAD.get(str(declared.types[0]), "VARCHAR")
+        raise BindError(
+            f"{relation}.{column.name}: values of type {column.type} cannot be kept exactly",
+            hint=f"declare the column as {instead} and cast it where it is used",
+        )
+    return arrow.schema.field(0).type

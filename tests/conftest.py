@@ -1,0 +1,110 @@
+"""Fixtures that every area uses: the backends, Parquet files, and the check that nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, settings
+
+BACKENDS = [pytest.param(("asyncio", {"debug": False}), id="asyncio")]
+if find_spec("trio") is not None:
+    BACKENDS.append(pytest.param(("trio", {}), id="trio"))
+
+QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
+settings.register_profile("ci", derandomize=True, max_examples=25, deadline=None, print_blob=True, suppress_health_check=QUIET)
+settings.register_profile("dev", max_examples=25, deadline=None, print_blob=True, suppress_health_check=QUIET)
+settings.register_profile("long", max_examples=1_000, deadline=None, print_blob=True, suppress_health_check=QUIET)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+ParquetFile = Callable[..., Path]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The event loops that streamq runs on: asyncio, and trio where it is installed."""
+    backend: tuple[str, dict[str, Any]] = request.param
+    return backend
+
+
+@pytest.fixture(scope="session")
+def parquet_file(tmp_path_factory: pytest.TempPathFactory) -> ParquetFile:
+    """Write a table to a new Parquet file: `parquet_file(table, row_group_size=100)` gives its path."""
+
+    def write(table: pa.Table, *, name: str = "rows.parquet", **options: Any) -> Path:
+        path = tmp_path_factory.mktemp("parquet") / name
+        pq.write_table(table, path, **options)
+        return path
+
+    return write
+
+
+@dataclass(frozen=True, slots=True)
+class Residue:
+    """What a process holds outside its own heap. Two of them are compared with `since`."""
+
+    threads: Counter[str]
+    children: frozenset[int]
+    descriptors: Counter[str]
+    shared_memory: frozenset[str]
+    temporary: frozenset[str]
+
+    @classmethod
+    def now(cls) -> Residue:
+        """Look at this process."""
+        gc.collect()
+        return cls(
+            # Trio keeps idle threads for a while, for the next loop.
+            threads=Counter(t.name for t in threading.enumerate() if not t.name.lower().startswith("trio")),
+            children=frozenset(child.pid for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE),
+            descriptors=Counter(_open_descriptors()),
+            shared_memory=frozenset(_names("/dev/shm")),
+            temporary=frozenset(name for name in _names(tempfile.gettempdir()) if name.startswith("streamq")),
+        )
+
+    def since(self, before: Residue) -> dict[str, list[Any]]:
+        """Give what is there now and was not before, by kind; empty if nothing is."""
+        added = {
+            "threads": sorted((self.threads - before.threads).elements()),
+            "children": sorted(self.children - before.children),
+            "descriptors": sorted((self.descriptors - before.descriptors).elements()),
+            "shared_memory": sorted(self.shared_memory - before.shared_memory),
+            "temporary": sorted(self.temporary - before.temporary),
+        }
+        return {kind: names for kind, names in added.items() if names}
+
+
+@pytest.fixture
+def no_residue() -> Iterator[None]:
+    """Fail the test if, after it and its loop, a thread, child process, descriptor, shared-memory or temporary file of it is left."""
+    before = Residue.now()
+    yield
+    left = Residue.now().since(before)
+    assert not left, f"left behind: {left}"
+
+
+def _open_descriptors() -> list[str]:
+    links = []
+    for number in _names("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{number}"))
+        except FileNotFoundError:
+            continue  # the descriptor of the listing itself
+    # Numbers in the names of pipes and sockets differ from one to the next.
+    return [link.split(":[")[0] for link in links]
+
+
+def _names(directory: str) -> list[str]:
+    return os.listdir(directory) if os.path.isdir(directory) else []
