@@ -76,7 +76,7 @@ class Residue:
 
     def since(self, before: Residue) -> dict[str, list[Any]]:
         """Give what is there now and was not before, by kind; empty if nothing is."""
-        added = {
+        added: dict[str, list[Any]] = {
             "threads": sorted((self.threads - before.threads).elements()),
             "children": sorted(self.children - before.children),
             "descriptors": sorted((self.descriptors - before.descriptors).elements()),

@@ -115,6 +115,8 @@ class WorkerPool(Protocol):
 
     kind: Literal["process", "thread"]
     size: int
+    directory: str
+    """A directory for files of queries; it goes with the pool, however the pool ends."""
 
     def run(self, job: Job, *, worker: int | None = None, credits: int = 2) -> AbstractAsyncContextManager[RunningJob]:
         """Open a job on worker number `worker` (None: the one with least to do).

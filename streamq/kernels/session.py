@@ -114,7 +114,9 @@ def _classify(error: BaseException, kind: str, message: str, prefix: str) -> Str
             return Interrupted(f"{prefix}interrupted")
         case "Out of Memory":
             return ResourceLimit(f"{prefix}the worker's memory limit was reached: {message}")
-        case "Conversion" | "Out of Range" | "Invalid Input" | "Invalid":
+        case "Invalid":  # a library inside DuckDB: the decoders of files
+            return SourceError(f"{prefix}{message}")
+        case "Conversion" | "Out of Range" | "Invalid Input":
             if _UNREADABLE.search(message):
                 return SourceError(f"{prefix}{message}")
             return DataError(f"{prefix}{message}; {_HINT}")
@@ -137,9 +139,7 @@ def _classify_foreign(error: BaseException, message: str, prefix: str) -> Stream
             return ResourceLimit(f"{prefix}{message}")
         case OSError() if _DISK_FULL.search(message):
             return ResourceLimit(f"{prefix}{message}")
-        case OSError() | pa.ArrowInvalid():
-            return SourceError(f"{prefix}{message}")
-        case duckdb.Error() if _UNREADABLE.search(message):
+        case OSError() | pa.ArrowInvalid() | duckdb.Error():
             return SourceError(f"{prefix}{message}")
         case _:
             return QueryError(f"{prefix}{type(error).__name__}: {message}")

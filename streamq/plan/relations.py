@@ -14,9 +14,6 @@ import pyarrow as pa
 
 from streamq.plan.splits import Lease, Split
 
-SYSTEM_SCHEMA = pa.schema([("_timestamp", pa.timestamp("us", "UTC")), ("_partition", pa.int32()), ("_offset", pa.int64())])
-"""The columns that the rows of a source carry besides their own; not in `SELECT *`."""
-
 RelationKind = Literal["source", "table", "view", "registered"]
 
 
@@ -73,7 +70,9 @@ class RelationSnapshot(Protocol):
         """Cover every row exactly once."""
 
     def read(self, lease: Lease | None, columns: Sequence[str], filter: str | None = None) -> ScanSql | ScanArrow:
-        """Give the rows of a lease (None: all), with `columns` (system columns allowed) in that order. `filter` may be used to read less, or ignored.
+        """Give the rows of a lease (None: all), with `columns` (system columns allowed) in that order.
+
+        `filter` may be used to read less, or ignored.
 
         Raises:
             SourceError: a file is gone, changed since the snapshot, or unreadable.

@@ -8,6 +8,9 @@ from typing import Literal
 
 import pyarrow as pa
 
+SYSTEM_SCHEMA = pa.schema([("_timestamp", pa.timestamp("us", "UTC")), ("_partition", pa.int32()), ("_offset", pa.int64())])
+"""The columns that the rows of a source carry besides their own; not in `SELECT *`."""
+
 
 @dataclass(frozen=True, slots=True)
 class RelationInfo:

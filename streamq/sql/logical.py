@@ -82,9 +82,10 @@ Leaf = Scan | Derived
 class Join:
     """How one leaf of FROM joins all the leaves before it.
 
-    `keys` are the equalities of ON/USING: `(left, left expression, right expression, common type)` where `left` names the
-    leaf that the left expression reads and both expressions are written over bare column names of their leaf. The common type is the DuckDB type both sides are
-    cast to before they are hashed. `residual` tells that ON has more than these keys.
+    `keys` are the equalities of ON/USING (and of WHERE, for a comma join): `(left, left expression, right expression, common type)`
+    where `left` names the leaf that the left expression reads and both expressions are written over bare column names of their
+    leaf. The common type is the DuckDB type both sides are cast to before they are hashed.
+    `residual` tells that ON has more than these keys.
     """
 
     kind: JoinKind
@@ -135,6 +136,9 @@ class Block:
     4. `items`, the output columns, in which window functions may occur; `qualify`; `distinct`;
     5. `order`, over the names of `items`, or, where it needs something else, over hidden items;
     6. `limit` and `offset`.
+
+    Names of `inputs`, `calls` and `items` are unique whatever their case. `schema` names the result's columns, by position; at the
+    top of a query these names may repeat. A term of `order` is always the (quoted) name of an item.
 
     `hidden` counts the trailing `items` that only `order` needs and that are not part of the result. `partition_by` has, for every
     window function in `items` and `qualify`, its PARTITION BY expressions over the same names as `items`.

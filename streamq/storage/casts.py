@@ -39,12 +39,7 @@ class Lossy(ValueError):
     """A value has no equal in the type it should get."""
 
 
-ConversionError = (
-    Lossy,
-    pa.ArrowInvalid,
-    pa.ArrowTypeError,
-    pa.ArrowNotImplementedError,
-)
+ConversionError = (Lossy, pa.ArrowException)
 """What `convert` raises if a value, or any value of the type, cannot be converted."""
 
 

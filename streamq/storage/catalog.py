@@ -126,7 +126,10 @@ class Catalog:
                     hint="drop these views first, or use CASCADE",
                 )
             self._infos = None
-            return tuple(self._entries.pop(gone) for gone in (*reversed(dependents), entry.name.lower()))
+            gone = tuple(self._entries.pop(key) for key in (*reversed(dependents), entry.name.lower()))
+            if isinstance(entry, KeyedTable):
+                entry.drop()
+            return gone
 
     def create_source(self, statement: CreateSource) -> bool:
         """Run CREATE SOURCE; tells whether the source was made (not, if it exists and the statement allows that).

@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from streamq.plan.relations import SYSTEM_SCHEMA, ScanArrow
+from streamq.plan.relations import ScanArrow
 from streamq.plan.splits import Lease, Split
+from streamq.sql.catalog import SYSTEM_SCHEMA
 
 SPLIT_ROWS = 122_880
 """The rows of a split: DuckDB's row group, small enough to balance, large enough that handing it out costs nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamq.plan.relations import SYSTEM_SCHEMA
+from streamq.sql.catalog import SYSTEM_SCHEMA
 
 CHUNK_ROWS = 122_880
 """Chunks are merged up to this size: one chunk is then one split."""

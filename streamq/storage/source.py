@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from streamq.config import clamp_partitions
 from streamq.errors import BindError, ResourceLimit, SourceError
-from streamq.plan.relations import SYSTEM_SCHEMA, RelationKind
+from streamq.plan.relations import RelationKind
+from streamq.sql.catalog import SYSTEM_SCHEMA
 from streamq.sql.statements import CreateSource
 from streamq.storage.commits import Commits
 from streamq.storage.memory import MemorySnapshot, Unit, snapshot_of

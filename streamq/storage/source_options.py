@@ -12,6 +12,7 @@ from streamq.sql.statements import Options
 from streamq.storage.text import did_you_mean
 
 _KNOWN = ("connector", "shards", "retention_rows", "retention_bytes", "retention")
+_WORDS = {"int": "whole number", "timedelta": "interval"}
 _T = TypeVar("_T", int, timedelta)
 
 
@@ -67,7 +68,6 @@ def _positive(given: dict[str, object], name: str, kind: type[_T], sql: str | No
     value = given.get(name)
     if value is None:
         return None
-    if not isinstance(value, kind) or isinstance(value, bool) or value <= kind():
-        what = "interval" if kind is timedelta else "whole number"
-        raise BindError(f"{name} must be a positive {what}, not {value!r}", sql=sql)
-    return value
+    if type(value) is kind and value > kind():
+        return value
+    raise BindError(f"{name} must be a positive {_WORDS[kind.__name__]}, not {value!r}", sql=sql)

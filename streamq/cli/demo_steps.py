@@ -1,0 +1,147 @@
+"""What the demonstration shows: queries over the flights, each with a title and a remark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A query to show. At most `rows` rows of its answer are drawn; all are read."""
+
+    title: str
+    remark: str
+    sql: str
+    rows: int = 8
+
+
+SCAN = Step(
+    "A parallel scan",
+    "Workers read row groups side by side; batches arrive while they still read.",
+    """\
+SELECT time_hour, carrier, flight, tailnum, origin, dest, dep_delay, arr_delay, air_time, distance
+FROM flights""",
+    rows=4,
+)
+
+PRUNED = Step(
+    "The same with a filter",
+    "The statistics of the file rule out most row groups; they are never read.",
+    """\
+SELECT time_hour, carrier, flight, origin, dest, dep_delay
+FROM flights
+WHERE time_hour >= TIMESTAMP '2013-07-01' AND time_hour < TIMESTAMP '2013-07-15' AND dep_delay > 360
+ORDER BY time_hour, flight""",
+    rows=4,
+)
+
+AGGREGATE = Step(
+    "An aggregate in two phases",
+    "Every worker aggregates what it reads; the partial results, spread and distinct counts included, are merged exactly.",
+    """\
+SELECT origin, count(*) AS flights, count(DISTINCT dest) AS destinations,
+       round(avg(dep_delay), 1) AS mean_delay, round(stddev(dep_delay), 1) AS spread,
+       quantile_cont(dep_delay, 0.9) AS worst_tenth
+FROM flights
+GROUP BY origin
+ORDER BY flights DESC""",
+)
+
+JOIN = Step(
+    "Joins: airlines and planes",
+    "The small tables go to every worker.",
+    """\
+SELECT a.name AS airline, count(*) AS flights, round(avg(2013 - p.year), 1) AS plane_age,
+       round(avg(f.arr_delay), 1) AS arrival_delay
+FROM flights f
+JOIN airlines a ON a.carrier = f.carrier
+JOIN planes p ON p.tailnum = f.tailnum
+GROUP BY a.name
+ORDER BY flights DESC
+LIMIT 5""",
+)
+
+WEATHER = Step(
+    "A join by place and hour: the weather",
+    "Does fog delay flights?",
+    """\
+SELECT CASE WHEN w.visib >= 10 THEN '10 miles' WHEN w.visib >= 3 THEN '3 to 10' ELSE 'under 3' END AS visibility,
+       count(*) AS flights, round(avg(f.dep_delay), 1) AS mean_delay,
+       round(100 * avg(CASE WHEN f.dep_delay > 60 THEN 1 ELSE 0 END), 1) AS percent_late
+FROM flights f
+JOIN weather w ON w.origin = f.origin AND w.time_hour = f.time_hour
+GROUP BY visibility
+ORDER BY mean_delay""",
+)
+
+TUMBLE = Step(
+    "Time windows: the worst days",
+    "TUMBLE puts every flight into the one window of its day.",
+    """\
+SELECT window_start, window_end, count(*) AS flights, count(*) FILTER (WHERE dep_time IS NULL) AS cancelled,
+       round(avg(dep_delay), 1) AS mean_delay
+FROM TUMBLE(flights, time_hour, INTERVAL '1' DAY)
+GROUP BY window_start, window_end
+ORDER BY mean_delay DESC
+LIMIT 5""",
+)
+
+HOP = Step(
+    "Overlapping windows: the busiest six hours",
+    "HOP puts every flight into the six windows that cover its hour.",
+    """\
+SELECT window_start, window_end, count(*) AS flights
+FROM HOP(flights, time_hour, INTERVAL '1' HOUR, INTERVAL '6' HOUR)
+GROUP BY window_start, window_end
+ORDER BY flights DESC, window_start
+LIMIT 5""",
+)
+
+SESSION = Step(
+    "Sessions: planes without a rest",
+    "A session goes on as long as the same plane leaves New York again within 12 hours.",
+    """\
+SELECT tailnum, SESSION(time_hour, INTERVAL '12' HOUR).start AS first_departure, count(*) AS departures, sum(distance) AS miles
+FROM flights
+WHERE tailnum IS NOT NULL
+GROUP BY tailnum, SESSION(time_hour, INTERVAL '12' HOUR)
+ORDER BY departures DESC, first_departure
+LIMIT 5""",
+)
+
+TOP = Step(
+    "A global top 5",
+    "Every worker keeps its own top 5; the merge takes the best of them.",
+    """\
+SELECT f.time_hour, a.name AS airline, f.origin, f.dest, f.dep_delay, f.arr_delay
+FROM flights f
+JOIN airlines a ON a.carrier = f.carrier
+WHERE f.arr_delay IS NOT NULL
+ORDER BY f.arr_delay DESC
+LIMIT 5""",
+)
+
+RANK = Step(
+    "A global rank over windows",
+    "RANK compares all weeks of the year with each other, wherever they were aggregated.",
+    """\
+SELECT rank() OVER (ORDER BY avg(arr_delay) DESC) AS rank, window_start, window_end,
+       count(*) AS flights, round(avg(arr_delay), 1) AS mean_delay
+FROM TUMBLE(flights, time_hour, INTERVAL '7' DAY)
+GROUP BY window_start, window_end
+ORDER BY rank
+LIMIT 5""",
+)
+
+STEPS = (SCAN, PRUNED, AGGREGATE, JOIN, WEATHER, TUMBLE, HOP, SESSION, TOP, RANK)
+
+EXPLAINED = AGGREGATE
+
+ENDLESS = Step(
+    "A query that is let go",
+    "Every pair of flights to the same airport: billions of rows. We read five batches and leave the block.",
+    """\
+SELECT a.carrier, a.flight, b.carrier AS other_carrier, b.flight AS other_flight, a.dest
+FROM flights a
+JOIN flights b ON a.dest = b.dest""",
+)

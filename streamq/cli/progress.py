@@ -1,0 +1,62 @@
+"""Shows on the terminal how far the scans of a query are, once it takes long enough for someone to wonder."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import anyio
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from streamq.execution.stream import QueryBatchStream
+from streamq.flow.scopes import one_error
+
+DELAY_S = 0.5
+"""Quicker queries show nothing."""
+INTERVAL_S = 0.1
+
+
+class ProgressShown:
+    """Draws the progress of a started query while the block runs; afterwards nothing of it is left on the terminal.
+
+    `console` None draws nothing.
+    """
+
+    def __init__(self, stream: QueryBatchStream, console: Console | None) -> None:
+        self._stream = stream
+        self._console = console
+        self._tasks = anyio.create_task_group()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        if self._console is not None:
+            self._tasks.start_soon(_draw, self._stream, self._console)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        self._tasks.cancel_scope.cancel()
+        try:
+            return await self._tasks.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            failure = one_error(group)
+            if failure is error:
+                return False
+            raise failure from failure.__cause__
+
+
+async def _draw(stream: QueryBatchStream, console: Console) -> None:
+    await anyio.sleep(DELAY_S)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
+        task = progress.add_task("", total=None)
+        while True:
+            statistics = await stream.statistics()
+            progress.update(
+                task,
+                total=statistics.rows_to_read or None,
+                completed=min(statistics.rows_done, statistics.rows_to_read),
+                description=f"{statistics.rows_done:,} rows read, {statistics.rows_out:,} out",
+            )
+            progress.refresh()
+            await anyio.sleep(INTERVAL_S)

@@ -1,0 +1,100 @@
+"""Hands the rows of queries to the output, in the format that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
+
+import anyio.to_thread
+import pyarrow as pa
+from rich.console import Console
+
+from streamq.cli.arguments import Format
+from streamq.cli.formats import open_writer
+from streamq.cli.progress import ProgressShown
+from streamq.cli.sink import ByteSink
+from streamq.cli.table import Excerpt, table_text
+from streamq.cli.terminal import Terminal
+from streamq.execution.stream import QueryBatchStream
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+
+class Results:
+    """Writes one result after the other. `progress` is the console on which to show how far a query is, None for nowhere.
+
+    Cancelling does not wait for a write to `sink` if the sink is `lasting`, which means that its descriptor stays open whatever happens.
+    """
+
+    def __init__(
+        self,
+        sink: ByteSink,
+        kind: Format,
+        terminal: Terminal,
+        *,
+        lasting: bool,
+        max_rows: int | None = None,
+        progress: Console | None = None,
+    ) -> None:
+        self._sink = sink
+        self._kind = kind
+        self._lasting = lasting
+        self._terminal = terminal
+        self._row_limit = terminal.row_limit(max_rows)
+        self._progress = progress
+
+    async def write_stream(self, stream: QueryBatchStream) -> None:
+        """Write the answer of a started query: all of it, or for a table its first rows, after which it is no longer read.
+
+        Raises:
+            StreamqError: the query failed; what was written is not the whole answer.
+            OSError: the output cannot be written.
+        """
+        if self._kind == "table":
+            async with ProgressShown(stream, self._progress):
+                excerpt = await first_rows(stream, self._row_limit)
+            await self._write_excerpt(excerpt)
+            return
+        async with ProgressShown(stream, self._progress):
+            writer = await self._in_thread(open_writer, self._kind, stream.schema, self._sink)
+            async for batch in stream:
+                await self._in_thread(writer.write, batch)
+            await self._in_thread(writer.end)
+
+    async def write_table(self, table: pa.Table) -> None:
+        """Write rows that are here already."""
+        if self._kind == "table":
+            await self._write_excerpt(Excerpt(table, more=False))
+            return
+        writer = await self._in_thread(open_writer, self._kind, table.schema, self._sink)
+        for batch in table.to_batches():
+            await self._in_thread(writer.write, batch)
+        await self._in_thread(writer.end)
+
+    async def write_text(self, text: str) -> None:
+        """Write text for people, whatever the format."""
+        await self._in_thread(self._sink.write, text.encode())
+
+    async def _write_excerpt(self, excerpt: Excerpt) -> None:
+        await self.write_text(table_text(excerpt, width=self._terminal.width, color=self._terminal.color))
+
+    async def _in_thread(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        return await anyio.to_thread.run_sync(function, *arguments, abandon_on_cancel=self._lasting)
+
+
+async def first_rows(stream: QueryBatchStream, limit: int | None) -> Excerpt:
+    """Read at most the first `limit` rows (None: all) and whether there are more.
+
+    Raises:
+        StreamqError: the query failed.
+    """
+    batches: list[pa.RecordBatch] = []
+    rows = 0
+    async for batch in stream:
+        batches.append(batch)
+        rows += batch.num_rows
+        if limit is not None and rows > limit:
+            break
+    table = pa.Table.from_batches(batches, stream.schema)
+    return Excerpt(table.slice(0, limit), more=limit is not None and rows > limit)

@@ -1,0 +1,279 @@
+"""The public face: a database embedded in the program. Wiring only; what it offers is done elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from types import TracebackType
+from typing import Any, TypeVar, TypeVarTuple
+
+import anyio
+import anyio.to_thread
+import pyarrow as pa
+
+from streamq.config import Config
+from streamq.connectors import registered
+from streamq.errors import ResourceLimit, SourceError, UnsupportedError
+from streamq.execution.analyze import analyze_query, explain_query
+from streamq.execution.host import QueryHost
+from streamq.execution.planning import Parameters, PlannedQuery, Planner, parse_select
+from streamq.execution.query import Query, QueryRequest
+from streamq.execution.stages import PlanContext
+from streamq.execution.statements import ExecuteResult, run_statement
+from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics
+from streamq.execution.stream import QueryBatchStream
+from streamq.sql import parse_one
+from streamq.sql.statements import Explain, Insert, Select, Show
+from streamq.storage.catalog import Catalog
+from streamq.storage.rows import InsertResult
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+class connect:  # noqa: N801 - used as a function: `async with streamq.connect() as db`
+    """Open a database, in memory and embedded in this program.
+
+    `target` None is a new, empty database that lives as long as the block. Keyword arguments are the settings of
+    `streamq.Config`; what is not given comes from ``STREAMQ_<NAME>`` in the environment. Leaving the block ends every
+    query, worker and temporary file of the database.
+
+    Raises:
+        UnsupportedError: `target` names a directory or a service, which this version does not have.
+        ValueError: a setting is out of range.
+    """
+
+    def __init__(self, target: str | None = None, *, token: str | None = None, **settings: Any) -> None:
+        if target is not None or token is not None:
+            kind = "a service" if token is not None or "://" in str(target) else "a durable directory"
+            raise UnsupportedError(
+                f"cannot connect to {target!r}: {kind} is not supported by this version",
+                hint="streamq.connect() opens a database in memory",
+            )
+        self._host = QueryHost(Config.load(**settings))
+
+    async def __aenter__(self) -> Database:
+        return Database(await self._host.__aenter__())
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        return await self._host.__aexit__(kind, error, trace)
+
+
+class Database:
+    """Relations, and the queries over them. Made by `connect()`."""
+
+    def __init__(self, host: QueryHost) -> None:
+        self._host = host
+        self._catalog = Catalog(host.config)
+        self._planner = Planner(self._catalog, host.config)
+
+    # Queries
+
+    def query(
+        self,
+        sql: str,
+        params: Parameters = None,
+        *,
+        timeout: float | None = None,
+        batch_rows: int = 32_768,
+        epoch_rows: int | None = None,
+        partitions: int | None = None,
+        progress: bool = False,
+    ) -> QueryBatchStream:
+        """Make a stream of a SELECT's answer. Only stores its arguments: the stream's start binds, plans and takes the cut.
+
+        `params` is a sequence for ``?`` and ``$1``, a mapping for ``$name``. `timeout` is in seconds, from the start to the
+        last row read. A batch has at most `batch_rows` rows. `partitions` is the parallelism (1 to 256; None: the
+        database's). `epoch_rows` and `progress` concern continuous queries.
+
+        Raises:
+            ValueError: `batch_rows` or `timeout` is not positive.
+        """
+        if batch_rows < 1:
+            raise ValueError(f"batch_rows must be at least 1, not {batch_rows}")
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"timeout must be positive, not {timeout}")
+
+        async def start() -> Query:
+            deadline = anyio.current_time() + timeout if timeout is not None else float("inf")
+            select = await self._in_thread(parse_select, sql)
+            planned = await self._in_thread(self._planner.plan, select, params, partitions)
+            return await self._start(planned, batch_rows, deadline, timeout)
+
+        return QueryBatchStream(start, self._host.drop)
+
+    async def fetch(self, sql: str, params: Parameters = None, *, timeout: float | None = None, partitions: int | None = None) -> pa.Table:
+        """Give the whole answer of a snapshot query.
+
+        Raises:
+            SqlError: the query cannot be run as written.
+            QueryError, SourceError: it failed.
+        """
+        async with self.query(sql, params, timeout=timeout, partitions=partitions) as stream:
+            return await stream.read_all()
+
+    async def explain(self, sql: str, params: Parameters = None, *, analyze: bool = False) -> str:
+        """Describe how a query runs: strategy and reason, splits, fragments, merge. With `analyze` it is run, its rows counted and dropped.
+
+        Raises:
+            SqlError: the query cannot be run as written.
+            QueryError, SourceError: it was run and failed.
+        """
+        self._host.check_open()
+        return await self._explain(await self._in_thread(parse_select, sql), params, analyze)
+
+    async def queries(self) -> tuple[QueryStatistics, ...]:
+        """List the running queries."""
+        return self._host.queries()
+
+    async def cancel(self, query_id: str) -> bool:
+        """Abort a query; its reader gets QueryCancelled. Returns when nothing of it is left; False if no such query runs."""
+        return await self._host.cancel(query_id)
+
+    async def statistics(self) -> DatabaseStatistics:
+        """Tell what the database has done so far and what it holds."""
+        return self.statistics_nowait()
+
+    def statistics_nowait(self) -> DatabaseStatistics:
+        """Do what `statistics()` does, for callers that cannot wait, such as a metrics collector on the same thread."""
+        states = self._catalog.statistics()
+        return self._host.statistics(RelationStatistics(state.name, state.kind, state.rows, state.bytes) for state in states)
+
+    # Everything else
+
+    async def execute(self, sql: str, params: Parameters = None) -> ExecuteResult:
+        """Run a statement that is not a SELECT.
+
+        Raises:
+            SqlError: it cannot be run as written.
+            QueryError, SourceError: it failed; nothing of it was done.
+        """
+        self._host.check_open()
+        statement = await self._in_thread(parse_one, sql)
+        match statement:
+            case Select():
+                raise UnsupportedError("execute() runs statements, not queries", sql=sql, hint="use query() or fetch() for a SELECT")
+            case Explain(query=select, analyze=analyze):
+                text = await self._explain(select, params, analyze)
+                return ExecuteResult("explain", 0, pa.table({"explain": text.splitlines()}))
+            case Show(what="queries"):
+                return ExecuteResult("show", 0, _queries_table(self._host.queries()))
+            case Insert(relation=relation, columns=columns, query=select):
+                rows = await self._read(select, params)
+                inserted = await self._in_thread(self._catalog.insert_columns, relation, columns, rows)
+                return ExecuteResult("insert", inserted.rows)
+            case _:
+                return await self._in_thread(run_statement, statement, self._catalog, self._planner, params)
+
+    async def insert(self, relation: str, rows: object) -> InsertResult:
+        """Insert rows into a source or a table: a RecordBatch, a Table, anything with an Arrow stream, dicts, or an async iterable of these.
+
+        When it returns, the rows are visible to every later snapshot. One batch is atomic; an async iterable commits batch by batch.
+        Missing columns are NULL. Values are converted without loss or not at all.
+
+        Raises:
+            SourceError: no such relation, rows that do not fit; for an async iterable the message says how many rows went in.
+            ResourceLimit: the source is full.
+        """
+        self._host.check_open()
+        if not isinstance(rows, AsyncIterable):
+            return await self._in_thread(self._catalog.insert, relation, rows)
+        return await self._insert_all(relation, rows)
+
+    async def finish(self, relation: str) -> None:
+        """End a pushed source: no more rows come.
+
+        Raises:
+            SourceError: no such source.
+        """
+        self._host.check_open()
+        await self._in_thread(self._catalog.finish, relation)
+
+    async def register(self, name: str, obj_or_path: object, *, watermark: str | None = None) -> None:
+        """Give a name to files (a path, a glob, a list of paths) or to an object with Arrow data.
+
+        A `pyarrow.RecordBatchReader` is read once, now. Files are pinned as they are now.
+
+        Raises:
+            SourceError: a file is missing, unreadable or has another schema than the others; the object has no Arrow data.
+            BindError: the watermark does not fit.
+        """
+        self._host.check_open()
+        relation = await self._in_thread(registered, name, obj_or_path, watermark)
+        await self._in_thread(self._catalog.add, relation)
+
+    async def unregister(self, name: str) -> None:
+        """Forget a registered relation. Running queries keep what they read.
+
+        Raises:
+            SourceError: no such registered relation.
+        """
+        self._host.check_open()
+        await self._in_thread(self._catalog.remove, name)
+
+    # How it is wired
+
+    async def _in_thread(self, function: Callable[[*Args], T], *args: *Args) -> T:
+        """Run what takes more than a moment (parsing, binding, planning, converting rows) off the event loop."""
+        self._host.check_open()
+        return await anyio.to_thread.run_sync(function, *args, limiter=self._host.limiter)
+
+    async def _start(self, planned: PlannedQuery, batch_rows: int, deadline: float, timeout: float | None) -> Query:
+        pool = await self._host.pool(planned.executor.kind)
+        context = PlanContext(
+            query_id=self._host.new_id(),
+            plan=planned.plan,
+            snapshots=planned.snapshots,
+            scans=planned.scans,
+            parameters=planned.bound.parameters,
+            batch_rows=batch_rows,
+            target_partitions=planned.target_partitions,
+        )
+        return self._host.start(QueryRequest(planned.bound.sql, context, pool, deadline, timeout))
+
+    async def _read(self, select: Select, params: Parameters) -> pa.Table:
+        planned = await self._in_thread(self._planner.plan, select, params, None)
+
+        async def start() -> Query:
+            return await self._start(planned, 32_768, float("inf"), None)
+
+        async with QueryBatchStream(start, self._host.drop) as stream:
+            return await stream.read_all()
+
+    async def _explain(self, select: Select, params: Parameters, analyze: bool) -> str:
+        planned = await self._in_thread(self._planner.plan, select, params, None)
+        if not analyze:
+            return explain_query(planned)
+        query = await self._start(planned, 32_768, float("inf"), None)
+        try:
+            return await analyze_query(planned, query)
+        finally:
+            query.cancel()
+
+    async def _insert_all(self, relation: str, batches: AsyncIterable[object]) -> InsertResult:
+        rows, first, last = 0, None, -1
+        try:
+            async for batch in batches:
+                result = await self._in_thread(self._catalog.insert, relation, batch)
+                rows += result.rows
+                first = result.first_offset if first is None else first
+                last = result.last_offset
+        except (SourceError, ResourceLimit) as error:
+            raise type(error)(f"{error} ({rows} rows had gone in before)") from error
+        finally:
+            if isinstance(batches, AsyncGenerator):
+                await batches.aclose()
+        return InsertResult(rows, first or 0, last)
+
+
+def _queries_table(queries: tuple[QueryStatistics, ...]) -> pa.Table:
+    rows = [
+        {"query_id": q.query_id, "sql": q.sql, "elapsed_s": q.elapsed_s, "rows_out": q.rows_out, "strategy": q.strategy} for q in queries
+    ]
+    types = [
+        ("query_id", pa.string()),
+        ("sql", pa.string()),
+        ("elapsed_s", pa.float64()),
+        ("rows_out", pa.int64()),
+        ("strategy", pa.string()),
+    ]
+    return pa.Table.from_pylist(rows, schema=pa.schema(types))

@@ -1,0 +1,178 @@
+"""Where queries live: the one scope that owns every query and worker of a database.
+
+Queries are started into this scope, not into their reader's, so that a stream can be handed around, dropped or closed from
+anywhere. Leaving the scope ends everything in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Literal, Self
+
+import anyio
+import anyio.abc
+
+from streamq.config import Config
+from streamq.errors import QueryCancelled, StreamClosed
+from streamq.execution.events import emit_query_ended, emit_query_started
+from streamq.execution.jobs import PoolStatistics, WorkerPool
+from streamq.execution.processes import ProcessPool
+from streamq.execution.query import Query, QueryRequest
+from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics, Totals
+from streamq.execution.threads import ThreadPool
+from streamq.flow.inbox import Inbox
+from streamq.flow.scopes import one_error
+
+PoolKind = Literal["process", "thread"]
+PLANNING_THREADS = 8
+"""Binding, planning, inserts and merges of all queries share these; more would only take turns on the interpreter lock."""
+
+
+class QueryHost:
+    """Owns the queries of a database and the pools that run them. An async context manager."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.limiter = anyio.CapacityLimiter(PLANNING_THREADS)
+        self._totals = Totals()
+        self._queries: dict[str, Query] = {}
+        self._pools: dict[PoolKind, WorkerPool] = {}
+        self._opening: dict[PoolKind, anyio.Event] = {}
+        self._numbers = itertools.count(1)
+        self._dropped: Inbox[str]
+        self._tasks: anyio.abc.TaskGroup
+        self._ending: anyio.Event
+        self._dropping: anyio.CancelScope
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        self._dropped = Inbox()
+        self._ending = anyio.Event()
+        self._dropping = anyio.CancelScope()
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._abort_dropped, name="streamq: dropped streams")
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        self._closed = True
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._end_queries()
+            self._ending.set()
+            self._dropping.cancel()
+            await self._tasks.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            # The body's own error goes on as itself; only a failure of ours replaces it.
+            failure = one_error(group)
+            if failure is not error:
+                raise failure from None
+        finally:
+            self._dropped.close()
+        return False
+
+    # Queries
+
+    def new_id(self) -> str:
+        """Name a query: unique in this database."""
+        return f"q{next(self._numbers)}"
+
+    def start(self, request: QueryRequest) -> Query:
+        """Start a planned query.
+
+        Raises:
+            StreamClosed: the database has been closed.
+        """
+        self.check_open()
+        query = Query(request, self.limiter, self._query_ended)
+        emit_query_started(
+            query.id,
+            request.sql,
+            request.context.plan,
+            executor=request.pool.kind,
+            partitions=request.context.target_partitions,
+            scans=query.statistics().scans,
+        )
+        self._queries[query.id] = query
+        self._totals.query_started(query.id, query.statistics)
+        self._tasks.start_soon(query.run, name=f"streamq: query {query.id}")
+        return query
+
+    async def cancel(self, query_id: str) -> bool:
+        """Abort a query, return when nothing of it is left; False if no such query runs."""
+        query = self._queries.get(query_id)
+        if query is None:
+            return False
+        query.cancel(QueryCancelled(f"query {query_id} was cancelled"))
+        await query.wait_ended()
+        return True
+
+    def drop(self, query_id: str) -> None:
+        """Leave word, from any thread, that nobody can read a query any more."""
+        self._dropped.post(query_id)
+
+    def queries(self) -> tuple[QueryStatistics, ...]:
+        """Tell what the running queries have done so far."""
+        return self._totals.running()
+
+    def statistics(self, relations: Iterable[RelationStatistics]) -> DatabaseStatistics:
+        """Tell what all queries have done so far, and how the pools are."""
+        pools: list[PoolStatistics] = [pool.statistics() for pool in self._pools.values()]
+        return self._totals.snapshot(pools=pools, relations=relations)
+
+    def check_open(self) -> None:
+        """Raise StreamClosed if the database has been closed."""
+        if self._closed:
+            raise StreamClosed("the database was closed")
+
+    # Pools
+
+    async def pool(self, kind: PoolKind) -> WorkerPool:
+        """Give the pool of a kind, starting its workers at the first call.
+
+        Raises:
+            StreamqError: the platform cannot run such a pool.
+        """
+        while kind not in self._pools:
+            self.check_open()
+            opening = self._opening.get(kind)
+            if opening is not None:
+                await opening.wait()
+                continue
+            opened = self._opening[kind] = anyio.Event()
+            try:
+                self._pools[kind] = await self._tasks.start(self._hold_pool, kind, name=f"streamq: {kind} pool")
+            finally:
+                del self._opening[kind]
+                opened.set()
+        return self._pools[kind]
+
+    async def _hold_pool(self, kind: PoolKind, *, task_status: anyio.abc.TaskStatus[WorkerPool]) -> None:
+        async with (ProcessPool if kind == "process" else ThreadPool)(self.config) as pool:
+            task_status.started(pool)
+            await self._ending.wait()
+
+    # The end of queries
+
+    def _query_ended(self, query: Query) -> None:
+        del self._queries[query.id]
+        statistics = query.statistics()
+        self._totals.query_ended(statistics)
+        emit_query_ended(statistics)
+
+    async def _end_queries(self) -> None:
+        running = list(self._queries.values())
+        for query in running:
+            query.cancel(QueryCancelled(f"query {query.id} was cancelled: its database was closed"))
+        for query in running:
+            await query.wait_ended()
+
+    async def _abort_dropped(self) -> None:
+        with self._dropping:
+            while True:
+                for query_id in await self._dropped.take():
+                    self._totals.stream_dropped()
+                    if (query := self._queries.get(query_id)) is not None:
+                        query.cancel(QueryCancelled(f"query {query_id} was dropped by its reader"))

@@ -1,0 +1,100 @@
+"""From SQL text to a planned query at a cut: everything that happens before any task exists."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from streamq.config import Config, clamp_partitions
+from streamq.errors import BindError, UnsupportedError
+from streamq.plan.executor import ExecutorChoice, choose_executor
+from streamq.plan.fragments import PhysicalPlan
+from streamq.plan.planner import plan_query
+from streamq.plan.pruning import PlannedScan, plan_scans
+from streamq.plan.relations import RelationSnapshot
+from streamq.sql.bind import bind_query
+from streamq.sql.binder import Binder
+from streamq.sql.logical import BoundQuery
+from streamq.sql.parse import parse_one
+from streamq.sql.statements import Select
+from streamq.storage.catalog import Catalog
+
+Parameters = Sequence[object] | Mapping[str, object] | None
+"""A sequence for ``?`` and ``$1``, a mapping for ``$name``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedQuery:
+    """A bound query, the cut it reads, and how it will run. `scans` are the scans that drive stages, by stage id."""
+
+    bound: BoundQuery
+    plan: PhysicalPlan
+    snapshots: Mapping[str, RelationSnapshot]
+    scans: Mapping[int, PlannedScan]
+    executor: ExecutorChoice
+    target_partitions: int
+
+
+def parse_select(sql: str) -> Select:
+    """Parse the text of one query.
+
+    Raises:
+        SqlSyntaxError: it is not in the grammar.
+        UnsupportedError: it is another statement.
+    """
+    statement = parse_one(sql)
+    if not isinstance(statement, Select):
+        kind = type(statement).__name__.upper()
+        raise UnsupportedError(f"query() runs one SELECT, this is {kind}", sql=sql, hint="use execute() for every other statement")
+    return statement
+
+
+class Planner:
+    """Binds and plans SELECTs over a catalog. May be used from several threads, which take turns in binding."""
+
+    def __init__(self, catalog: Catalog, config: Config) -> None:
+        self._catalog = catalog
+        self._config = config
+        self._binder = Binder()
+        self._lock = threading.Lock()
+
+    def bind(self, select: Select, parameters: Parameters = None) -> BoundQuery:
+        """Bind a SELECT against the relations that exist now.
+
+        Raises:
+            SqlError: it cannot be run as written.
+        """
+        with self._lock:
+            return bind_query(select, self._catalog.infos(), parameters, binder=self._binder)
+
+    def plan(self, select: Select, parameters: Parameters = None, partitions: int | None = None) -> PlannedQuery:
+        """Bind a SELECT, take the cut of what it reads, and plan it.
+
+        Raises:
+            SqlError: it cannot be run as written.
+            SourceError: a file that it reads is gone or has changed.
+        """
+        bound = self.bind(select, parameters)
+        if select.emit is not None or select.late_rows_into is not None:
+            raise UnsupportedError(
+                "continuous queries (EMIT …) are parsed and checked, but this version does not run them",
+                sql=select.sql,
+                hint="leave EMIT and LATE ROWS out to get the answer over the rows that are there now",
+            )
+        options = dict(bound.options)
+        target = clamp_partitions(_whole_number(options, "target_partitions") or partitions or self._config.target_partitions)
+        snapshots = self._catalog.snapshot(bound.relations)
+        plan = plan_query(bound.plan, snapshots, target_partitions=target, broadcast_bytes=self._config.broadcast_bytes)
+        wanted = options.get("executor", self._config.executor)
+        if wanted not in ("auto", "process", "thread"):
+            raise BindError(f"WITH (executor = …) must be 'auto', 'process' or 'thread', not {wanted!r}", sql=select.sql)
+        executor = choose_executor(plan, snapshots, wanted=wanted, process_bytes=self._config.process_bytes)
+        return PlannedQuery(bound, plan, snapshots, plan_scans(plan, snapshots), executor, target)
+
+
+def _whole_number(options: Mapping[str, object], name: str) -> int | None:
+    value = options.get(name)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise BindError(f"WITH ({name} = …) must be a whole number, not {value!r}")

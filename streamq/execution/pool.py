@@ -1,0 +1,320 @@
+"""The event loop's side of a pool: which worker gets a job, who waits for what a worker says, and how a job is let go.
+
+What a worker is (a thread, a process) is behind `WorkerLink`. Workers leave their reports in one inbox; one task takes
+them out and hands each to its job. That task is shielded: whoever is being cancelled waits for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Protocol, Self, assert_never
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import anyio.to_thread
+import pyarrow as pa
+
+from streamq.config import Config
+from streamq.errors import QueryCancelled, StreamqError, WorkerCrashed
+from streamq.execution.directories import make_pool_directory, remove_pool_directory
+from streamq.execution.jobs import Job, JobResult, PoolStatistics, RunningJob, WorkerStatistics
+from streamq.execution.runner import BatchReady, Cancel, Cancelled, Command, Done, Event, Failed, Grant, Open
+from streamq.flow.inbox import Inbox
+from streamq.flow.scopes import one_error
+
+INTERRUPT_INTERVAL_S = 0.02
+"""An interrupt that comes between two turns of a job is lost, so a cancel is repeated this often until the job has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A worker has started and takes jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnded:
+    """A worker is gone, for a reason that completes the sentence "worker 1 …". Its last report."""
+
+    reason: str
+
+
+Report = Event | WorkerReady | WorkerEnded
+
+
+class WorkerLink(Protocol):
+    """One worker from its start to its end, as the event loop sees it. No method blocks."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+    def send(self, command: Command) -> None:
+        """Pass a command on. A `Cancel` also interrupts. Commands to a worker that is gone are dropped."""
+
+    def kill(self) -> None:
+        """End the worker at once if it can be (a process can), and whatever it runs."""
+
+    def stop(self) -> None:
+        """End the worker, interrupting what it runs. To be repeated until `WorkerEnded` comes."""
+
+    def join(self) -> None:
+        """Wait for what little is left after `WorkerEnded`, and release what the link holds."""
+
+
+PostReport = Callable[[WorkerLink, Report], None]
+
+
+class PooledJob:
+    """A job on a worker, and the batches of it that wait to be taken.
+
+    `ended` tells that the worker is done with it, `finished` that its reader knows.
+    """
+
+    def __init__(self, grant: Callable[[], None]) -> None:
+        self.ended = anyio.Event()
+        self.finished = False
+        self._grant = grant
+        self._batches: deque[pa.RecordBatch] = deque()
+        self._changed = anyio.Event()
+        self._result: JobResult | None = None
+        self._error: StreamqError | None = None
+        self._delivered = False
+
+    def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
+        return self
+
+    async def __anext__(self) -> pa.RecordBatch:
+        await anyio.lowlevel.checkpoint()
+        while not self._batches and not self.ended.is_set():
+            self._changed = anyio.Event()
+            await self._changed.wait()
+        if self._batches:
+            self._delivered = True
+            if not self.ended.is_set():
+                self._grant()
+            return self._batches.popleft()
+        if self._error is not None:
+            raise self._error
+        self.finished = True
+        raise StopAsyncIteration
+
+    @property
+    def delivered(self) -> bool:
+        return self._delivered
+
+    @property
+    def result(self) -> JobResult:
+        if self._result is None:
+            raise RuntimeError("a job has its result when its iteration has ended")
+        return self._result
+
+    def give(self, batch: pa.RecordBatch) -> None:
+        self._batches.append(batch)
+        self._changed.set()
+
+    def discard(self) -> None:
+        """Drop what the reader has not taken, and the files of a job that was let go when it was just done."""
+        self._batches.clear()
+        for _, path, _ in self._result.files if self._result is not None else ():
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def end(self, outcome: JobResult | StreamqError) -> None:
+        if isinstance(outcome, JobResult):
+            self._result = outcome
+        else:
+            self._error = outcome
+        self.ended.set()
+        self._changed.set()
+
+
+class _Seat:
+    """The place of worker number `number`: the worker that has it now, its open jobs, and counts over all that had it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.link: WorkerLink | None = None
+        self.ready = False
+        self.jobs: dict[int, PooledJob] = {}
+        self.done = 0
+        self.busy_s = 0.0
+        self.restarts = 0
+
+    def end_job(self, job_id: int, outcome: JobResult | StreamqError, busy_s: float) -> None:
+        self.done += 1
+        self.busy_s += busy_s
+        self.jobs.pop(job_id).end(outcome)
+
+    def statistics(self) -> WorkerStatistics:
+        pid = None if self.link is None else self.link.pid
+        return WorkerStatistics(self.number, pid, len(self.jobs), self.done, self.busy_s, self.restarts)
+
+
+class Pool(ABC):
+    """Workers of one kind, behind the interface of `WorkerPool`."""
+
+    kind: Literal["process", "thread"]
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.size = config.workers
+        self.directory = ""
+        self._seats = [_Seat(number) for number in range(self.size)]
+        self._by_link: dict[WorkerLink, _Seat] = {}
+        self._job_ids = itertools.count(1)
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        self._check_platform()
+        self.directory = await anyio.to_thread.run_sync(make_pool_directory, self.config.temp_dir)
+        self._inbox: Inbox[tuple[WorkerLink, Report]] = Inbox()
+        self._worker_gone = anyio.Event()
+        self._taking = anyio.CancelScope(shield=True)
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._take_reports, name=f"streamq: {self.kind} pool")
+        for seat in self._seats:
+            self._start(seat)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._closing = True
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._end_workers()
+            self._taking.cancel()
+            # The body's error is not the task group's: it goes on as itself.
+            await self._tasks.__aexit__(None, None, None)
+        except BaseExceptionGroup as group:
+            raise one_error(group) from None
+        finally:
+            self._inbox.close()
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(remove_pool_directory, self.directory)
+
+    def run(self, job: Job, *, worker: int | None = None, credits: int = 2) -> AbstractAsyncContextManager[RunningJob]:
+        """Open a job on worker number `worker` (None: the one with least to do). See `WorkerPool.run`.
+
+        Raises:
+            ValueError: there is no such worker, or `credits` is below 1.
+        """
+        if worker is not None and not 0 <= worker < self.size:
+            raise ValueError(f"worker must be in 0..{self.size - 1}, not {worker}")
+        if credits < 1:
+            raise ValueError(f"credits must be at least 1, not {credits}")
+        return self._run(job, worker, credits)
+
+    def statistics(self) -> PoolStatistics:
+        """Tell how the workers are."""
+        return PoolStatistics(self.kind, tuple(seat.statistics() for seat in self._seats))
+
+    # What kinds of pools differ in
+
+    @abstractmethod
+    def _check_platform(self) -> None:
+        """Raise StreamqError if this platform cannot have such workers."""
+
+    @abstractmethod
+    def _start_worker(self, number: int, post: PostReport) -> WorkerLink:
+        """Begin to start a worker; it takes commands at once."""
+
+    @abstractmethod
+    def _reachable(self, job: Job) -> AbstractAsyncContextManager[Job]:
+        """Give the job with inputs that a worker can reach, for as long as the context is open."""
+
+    # A job
+
+    @asynccontextmanager
+    async def _run(self, job: Job, worker: int | None, credits: int) -> AsyncIterator[RunningJob]:
+        async with self._reachable(job) as reachable:
+            if self._closing:
+                raise QueryCancelled(f"the {self.kind} pool was closed")
+            seat = self._seats[worker] if worker is not None else min(self._seats, key=lambda seat: len(seat.jobs))
+            link = seat.link or self._start(seat)
+            job_id = next(self._job_ids)
+            running = PooledJob(lambda: link.send(Grant(job_id, 1)))
+            seat.jobs[job_id] = running
+            link.send(Open(job_id, reachable, credits))
+            try:
+                yield running
+            finally:
+                if not running.ended.is_set():
+                    with anyio.CancelScope(shield=True):
+                        await self._cancel(job_id, running, link)
+                if not running.finished:
+                    running.discard()
+
+    async def _cancel(self, job_id: int, running: PooledJob, link: WorkerLink) -> None:
+        """Cancel a job and wait until it has ended: by killing its worker, when it takes longer than the grace period."""
+        kill_at = anyio.current_time() + self.config.grace_s
+        while not running.ended.is_set():
+            link.send(Cancel(job_id))
+            with anyio.move_on_after(INTERRUPT_INTERVAL_S):
+                await running.ended.wait()
+            if anyio.current_time() >= kill_at:
+                link.kill()
+
+    # Workers
+
+    def _start(self, seat: _Seat) -> WorkerLink:
+        link = seat.link = self._start_worker(seat.number, lambda link, report: self._inbox.post((link, report)))
+        self._by_link[link] = seat
+        return link
+
+    async def _end_workers(self) -> None:
+        while links := list(self._by_link):
+            for link in links:
+                link.stop()
+            with anyio.move_on_after(INTERRUPT_INTERVAL_S):
+                await self._worker_gone.wait()
+
+    async def _take_reports(self) -> None:
+        # Shielded: whoever is cancelled still waits for the end of his job, and this task brings it.
+        with self._taking:
+            while True:
+                for link, report in await self._inbox.take():
+                    self._receive(link, self._by_link[link], report)
+
+    def _receive(self, link: WorkerLink, seat: _Seat, report: Report) -> None:
+        match report:
+            case BatchReady(job_id, batch):
+                seat.jobs[job_id].give(batch)
+            case Done(job_id, result):
+                seat.end_job(job_id, result, result.busy_s)
+            case Failed(job_id, error, busy_s):
+                seat.end_job(job_id, error, busy_s)
+            case Cancelled(job_id, busy_s):
+                seat.end_job(job_id, QueryCancelled("the job was cancelled"), busy_s)
+            case WorkerReady():
+                seat.ready = True
+            case WorkerEnded(reason):
+                self._worker_ended(link, seat, reason)
+            case _:
+                assert_never(report)
+
+    def _worker_ended(self, link: WorkerLink, seat: _Seat, reason: str) -> None:
+        del self._by_link[link]
+        was_ready, seat.ready, seat.link = seat.ready, False, None
+        for job_id in list(seat.jobs):
+            seat.end_job(job_id, self._lost(seat, reason), 0.0)
+        link.join()
+        self._worker_gone.set()
+        self._worker_gone = anyio.Event()
+        if self._closing:
+            return
+        seat.restarts += 1
+        if was_ready:
+            self._start(seat)
+        # One that could not even start is tried again with the next job, which then has the reason if it fails too.
+
+    def _lost(self, seat: _Seat, reason: str) -> StreamqError:
+        if self._closing:
+            return QueryCancelled(f"the {self.kind} pool was closed")
+        return WorkerCrashed(f"worker {seat.number} ({self.kind}) {reason}")

@@ -1,0 +1,364 @@
+"""Runs a physical plan: its stages in order of dependency, each as tasks over a worker pool.
+
+A task takes a piece of its stage's work (a lease of splits, a partition, or the whole), runs it as a job, and takes the
+next. Rows that stages keep for each other go through files in the query's directory, written and mapped by the workers
+themselves; only rows for the reader come through here. A job whose worker died is run once more if none of
+its rows were passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+import anyio
+import pyarrow as pa
+
+from streamq.errors import DataError, QueryError, ResourceLimit, ShardError, SourceError, StreamqError, WorkerCrashed
+from streamq.execution.events import emit_piece_started
+from streamq.execution.jobs import ArrowFiles, Job, JobResult, ToFiles, ToReader, WorkerPool
+from streamq.execution.output import ReaderOutput
+from streamq.execution.statistics import ScanStatistics
+from streamq.flow.merge import merge_runs
+from streamq.flow.scopes import one_error
+from streamq.plan.explain import StageRun, WorkerRun
+from streamq.plan.fragments import (
+    PARTITION_COLUMN,
+    CoPartitions,
+    Emit,
+    Keep,
+    Leases,
+    Once,
+    Partitions,
+    PhysicalPlan,
+    ScanInput,
+    SortedRuns,
+    Stage,
+    StageInput,
+)
+from streamq.plan.leases import LeaseQueue
+from streamq.plan.pruning import PlannedScan
+from streamq.plan.relations import RelationSnapshot, ScanArrow, ScanSql
+from streamq.plan.splits import Lease, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one task does next: `leases` by input name, or partition number `partition`. `shard` says it for people."""
+
+    number: int
+    shard: str
+    leases: Mapping[str, Lease]
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a stage left for others: `(piece, partition, path)` of every file, and the schema of the rows."""
+
+    files: tuple[tuple[int, int, str], ...]
+    schema: pa.Schema
+
+    def read(self, partition: int | None) -> ArrowFiles:
+        """Name the files of a partition (None: of all), in order of their pieces."""
+        chosen = sorted(file for file in self.files if partition is None or file[1] == partition)
+        return ArrowFiles(tuple(path for _, _, path in chosen), self.schema)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanContext:
+    """What the stages of one query share. `scans` are the scans that drive stages, by stage id."""
+
+    query_id: str
+    plan: PhysicalPlan
+    snapshots: Mapping[str, RelationSnapshot]
+    scans: Mapping[int, PlannedScan]
+    parameters: tuple[tuple[str, object], ...]
+    batch_rows: int
+    target_partitions: int
+
+    @property
+    def keeps_files(self) -> bool:
+        """Tell whether any stage keeps rows for a later one."""
+        return any(not isinstance(stage.output, Emit) for stage in self.plan.stages)
+
+
+@dataclass(slots=True)
+class _ScanRun:
+    """How far the scan that drives a stage is."""
+
+    plan: PlannedScan
+    leases: int = 0
+    rows_done: int = 0
+
+    def statistics(self) -> ScanStatistics:
+        return ScanStatistics(
+            relation=self.plan.relation,
+            unit=self.plan.snapshot.unit,
+            max_parallelism=self.plan.snapshot.max_parallelism,
+            splits=len(self.plan.splits),
+            pruned=self.plan.pruned,
+            leases=self.leases,
+            rows=self.plan.rows,
+            rows_done=self.rows_done,
+        )
+
+
+class _StageRun:
+    """What is known of one stage while it runs: the results of its jobs, and its kept files when it is done."""
+
+    def __init__(self, stage: Stage, scan: PlannedScan | None) -> None:
+        self.stage = stage
+        self.results: list[tuple[int, JobResult]] = []
+        self.scan = None if scan is None else _ScanRun(scan)
+        self.tasks = 0
+        self.done = anyio.Event()
+
+    def kept(self) -> Kept:
+        files = tuple((number, partition, path) for number, result in self.results for partition, path, _ in result.files)
+        schema = self.results[0][1].schema
+        if PARTITION_COLUMN in schema.names:
+            schema = schema.remove(schema.get_field_index(PARTITION_COLUMN))
+        return Kept(files, schema)
+
+    def report(self) -> StageRun:
+        workers: dict[int, list[JobResult]] = {}
+        for _, result in self.results:
+            workers.setdefault(result.worker, []).append(result)
+        return StageRun(
+            stage=self.stage.id,
+            tasks=self.tasks,
+            workers=tuple(
+                WorkerRun(worker, sum(r.rows for r in done), sum(r.bytes for r in done), sum(r.busy_s for r in done))
+                for worker, done in sorted(workers.items())
+            ),
+        )
+
+
+class PlanRun:
+    """One run of a physical plan."""
+
+    def __init__(self, context: PlanContext, pool: WorkerPool, output: ReaderOutput, limiter: anyio.CapacityLimiter) -> None:
+        self.context = context
+        self._pool = pool
+        self._output = output
+        self._limiter = limiter
+        self._directory = ""
+        self._stages = {stage.id: _StageRun(stage, context.scans.get(stage.id)) for stage in context.plan.stages}
+
+    def report(self) -> tuple[StageRun, ...]:
+        """Tell what each stage has done so far."""
+        return tuple(run.report() for run in self._stages.values())
+
+    def scans(self) -> tuple[ScanStatistics, ...]:
+        """Tell how far each scan that drives a stage is."""
+        return tuple(run.scan.statistics() for run in self._stages.values() if run.scan is not None)
+
+    async def run(self, directory: str) -> None:
+        """Run every stage; return when all rows are with the output, or it wants no more.
+
+        `directory` is for the files that stages keep; it is not used if `PlanContext.keeps_files` is false.
+
+        Raises:
+            StreamqError: the first failure, after everything else of the plan was cancelled.
+        """
+        self._directory = directory
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._output.when_satisfied(tasks.cancel_scope.cancel)
+                for run in self._stages.values():
+                    tasks.start_soon(self._run_stage, run, name=f"{self.context.query_id} {run.stage.label}")
+        except BaseExceptionGroup as group:
+            raise one_error(group) from None
+
+    async def _run_stage(self, run: _StageRun) -> None:
+        for source in run.stage.fragment.inputs:
+            if isinstance(source, StageInput):
+                await self._stages[source.stage].done.wait()
+        take = self._pieces(run)
+        async with anyio.create_task_group() as tasks:
+            for runner in range(self._width(run)):
+                tasks.start_soon(self._run_pieces, run, take, runner, name=f"{self.context.query_id} {run.stage.label} {runner}")
+        if isinstance(run.stage.output, SortedRuns):
+            await self._merge(run.kept())
+        run.done.set()
+
+    async def _run_pieces(self, run: _StageRun, take: Callable[[int], Piece | None], runner: int) -> None:
+        while (piece := take(runner)) is not None:
+            run.tasks += 1
+            emit_piece_started(self.context.query_id, run.stage.label, runner, self._width(run), piece.shard)
+            result = await self._run_piece(run.stage, piece)
+            run.results.append((piece.number, result))
+            if run.scan is not None:
+                run.scan.rows_done += sum(lease.rows for lease in piece.leases.values())
+
+    async def _run_piece(self, stage: Stage, piece: Piece) -> JobResult:
+        try:
+            try:
+                return await self._run_job(stage, piece, "")
+            except _Undelivered:
+                return await self._run_job(stage, piece, "-again")
+        except _Undelivered as undelivered:
+            raise _name_shard(undelivered.crash, piece.shard) from undelivered.crash
+        except StreamqError as error:
+            raise _name_shard(error, piece.shard) from error
+
+    async def _run_job(self, stage: Stage, piece: Piece, attempt: str) -> JobResult:
+        async with self._pool.run(self._job(stage, piece, attempt)) as job:
+            try:
+                async for batch in job:
+                    await self._output.send(batch)
+            except WorkerCrashed as crash:
+                if job.delivered:
+                    raise
+                raise _Undelivered(crash) from crash
+            return job.result
+
+    def _job(self, stage: Stage, piece: Piece, attempt: str) -> Job:
+        context = self.context
+        views: list[tuple[str, str]] = []
+        inputs: list[tuple[str, pa.Table | ArrowFiles]] = []
+        for source in stage.fragment.inputs:
+            match source:
+                case ScanInput():
+                    match self._read(source, piece):
+                        case ScanSql(sql):
+                            views.append((source.name, sql))
+                        case ScanArrow(table):
+                            inputs.append((source.name, table))
+                case StageInput():
+                    kept = self._stages[source.stage].kept()
+                    inputs.append((source.name, kept.read(piece.partition if source.partitioned else None)))
+                case _:
+                    assert_never(source)
+        output: ToReader | ToFiles
+        match stage.output:
+            case Emit():
+                output = ToReader()
+            case Keep(partitions):
+                output = ToFiles(self._directory, f"stage{stage.id}-{piece.number}{attempt}", partitions)
+            case SortedRuns():
+                output = ToFiles(self._directory, f"stage{stage.id}-{piece.number}{attempt}", 1)
+            case _:
+                assert_never(stage.output)
+        return Job(
+            query_id=context.query_id,
+            shard=piece.shard,
+            sql=stage.fragment.sql,
+            views=(*views, *stage.fragment.views),
+            inputs=tuple(inputs),
+            parameters=context.parameters,
+            output=output,
+            batch_rows=context.batch_rows,
+        )
+
+    def _read(self, scan: ScanInput, piece: Piece) -> ScanSql | ScanArrow:
+        snapshot = self.context.snapshots[scan.relation]
+        columns = snapshot.schema.names if scan.columns is None else scan.columns
+        return snapshot.read(piece.leases.get(scan.name), columns, scan.filter)
+
+    # What the pieces of a stage are
+
+    def _pieces(self, run: _StageRun) -> Callable[[int], Piece | None]:
+        match run.stage.driver:
+            case Leases(input=name):
+                assert run.scan is not None
+                return self._leased(run, run.scan, name)
+            case CoPartitions(inputs=names, count=count):
+                scans = [self._scan(run.stage, name) for name in names]
+                return _in_turn(self._co_partition(scans, number) for number in range(count))
+            case Partitions(count=count):
+                return _in_turn(Piece(number, f"partition {number} of {count}", {}, number) for number in range(count))
+            case Once():
+                return _in_turn(iter([Piece(0, "the final step", {})]))
+            case driver:
+                assert_never(driver)
+
+    def _leased(self, run: _StageRun, scan: _ScanRun, name: str) -> Callable[[int], Piece | None]:
+        relation, splits = scan.plan.relation, scan.plan.splits
+        if not splits:
+            return _in_turn(iter([Piece(0, f"{relation} (no rows)", {name: Lease(0, ())})]))
+        queue = LeaseQueue(splits, workers=self._width(run), streaming=isinstance(run.stage.output, Emit))
+
+        def take(runner: int) -> Piece | None:
+            lease = queue.take(runner)
+            if lease is None:
+                return None
+            scan.leases += 1
+            return Piece(lease.number, describe_shard(relation, lease.splits), {name: lease})
+
+        return take
+
+    def _co_partition(self, scans: list[ScanInput], number: int) -> Piece:
+        leases = {
+            scan.name: Lease(number, tuple(split for split in self.context.snapshots[scan.relation].splits if split.unit == number))
+            for scan in scans
+        }
+        return Piece(number, f"partition {number} of {', '.join(scan.relation for scan in scans)}", leases)
+
+    def _width(self, run: _StageRun) -> int:
+        """How many tasks of a stage run side by side."""
+        match run.stage.driver:
+            case Leases():
+                assert run.scan is not None
+                pieces = max(1, len(run.scan.plan.splits))
+            case CoPartitions(count=count) | Partitions(count=count):
+                pieces = count
+            case Once():
+                pieces = 1
+            case driver:
+                assert_never(driver)
+        return min(pieces, self.context.target_partitions)
+
+    @staticmethod
+    def _scan(stage: Stage, name: str) -> ScanInput:
+        return next(source for source in stage.fragment.inputs if isinstance(source, ScanInput) and source.name == name)
+
+    # The ordered merge
+
+    async def _merge(self, kept: Kept) -> None:
+        runs = [_mapped_batches(path) for _, _, path in sorted(kept.files)]
+        merged = merge_runs(runs, self.context.batch_rows)
+        while (batch := await anyio.to_thread.run_sync(next, merged, None, limiter=self._limiter)) is not None:
+            await self._output.send(batch)
+
+
+class _Undelivered(QueryError):
+    """A worker died before any row of its job was passed on."""
+
+    def __init__(self, crash: WorkerCrashed) -> None:
+        super().__init__(str(crash))
+        self.crash = crash
+
+
+def _in_turn(pieces: Iterator[Piece]) -> Callable[[int], Piece | None]:
+    return lambda _runner: next(pieces, None)
+
+
+def _mapped_batches(path: str) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(path) as file:
+        reader = pa.ipc.open_file(file)
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
+
+
+def describe_shard(relation: str, splits: tuple[Split, ...]) -> str:
+    """Say for people which rows of a relation a task reads.
+
+    >>> describe_shard("flights", (Split(0, 0, 10, 10, 1), Split(0, 10, None, 5, 1)))
+    'flights, unit 0 from row 0'
+    """
+    first, last = splits[0], splits[-1]
+    if first.unit != last.unit:
+        return f"{relation}, units {first.unit} to {last.unit}"
+    end = "" if last.end is None else f" to {last.end - 1}"
+    return f"{relation}, unit {first.unit} from row {first.first}{end}"
+
+
+def _name_shard(error: StreamqError, shard: str) -> StreamqError:
+    """Give the same kind of error with the shard in its message; an error of no particular kind becomes a ShardError."""
+    message = f"{error} [shard: {shard}]"
+    if type(error) in (DataError, ResourceLimit, SourceError, WorkerCrashed):
+        return type(error)(message)
+    return ShardError(message, shard=shard)

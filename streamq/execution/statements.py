@@ -1,0 +1,138 @@
+"""Runs the statements that are neither queries nor inserts: they change or describe the catalog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+import pyarrow as pa
+
+from streamq.errors import BindError, UnsupportedError
+from streamq.execution.planning import Parameters, Planner
+from streamq.sql.catalog import RelationInfo
+from streamq.sql.statements import (
+    CreateSink,
+    CreateSource,
+    CreateTable,
+    CreateView,
+    Delete,
+    Describe,
+    Drop,
+    Show,
+    Update,
+)
+from streamq.sql.tables import names_read
+from streamq.storage.catalog import Catalog, View
+
+CatalogStatement = CreateSource | CreateTable | CreateView | CreateSink | Update | Delete | Drop | Show | Describe
+_SHOWN = {"sources": "source", "tables": "table", "views": "view"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExecuteResult:
+    """What a statement did: its `kind` (``create source``, ``insert`` …), how many `rows` it wrote, changed or removed.
+
+    `table` is what SHOW, DESCRIBE and EXPLAIN answer, None for every other statement.
+    """
+
+    kind: str
+    rows: int
+    table: pa.Table | None = None
+
+
+def run_statement(statement: CatalogStatement, catalog: Catalog, planner: Planner, parameters: Parameters) -> ExecuteResult:
+    """Run one statement, wholly or not at all.
+
+    Raises:
+        SqlError: names, types or options do not fit.
+        DataError, SourceError: an expression of UPDATE or DELETE failed, or its result does not fit; nothing was changed.
+    """
+    match statement:
+        case CreateSource():
+            return ExecuteResult("create source", 0) if catalog.create_source(statement) else _exists("source")
+        case CreateTable():
+            return ExecuteResult("create table", 0) if catalog.create_table(statement) else _exists("table")
+        case CreateView():
+            return _create_view(statement, catalog, planner)
+        case CreateSink():
+            raise UnsupportedError("sinks need continuous queries, which this version does not run", sql=statement.sql)
+        case Update():
+            return ExecuteResult("update", catalog.update(statement, parameters))
+        case Delete():
+            return ExecuteResult("delete", catalog.delete(statement, parameters))
+        case Drop():
+            return _drop(statement, catalog)
+        case Show():
+            return ExecuteResult("show", 0, _show(statement, catalog))
+        case Describe():
+            return ExecuteResult("describe", 0, _describe(statement, catalog))
+        case _:
+            assert_never(statement)
+
+
+def _exists(kind: str) -> ExecuteResult:
+    return ExecuteResult(f"create {kind} (exists)", 0)
+
+
+def _create_view(statement: CreateView, catalog: Catalog, planner: Planner) -> ExecuteResult:
+    if statement.materialized:
+        raise UnsupportedError(
+            "materialized views are continuous queries, which this version does not run",
+            sql=statement.sql,
+            hint="CREATE VIEW makes a view that is computed when it is read",
+        )
+    if statement.if_not_exists and statement.name in catalog:
+        return _exists("view")
+    bound = planner.bind(statement.query)
+    view = View(statement.name, statement.query.sql, bound.schema, names_read(statement.query))
+    if statement.or_replace:
+        catalog.replace(view)
+    else:
+        catalog.add(view)
+    return ExecuteResult("create view", 0)
+
+
+def _drop(statement: Drop, catalog: Catalog) -> ExecuteResult:
+    match statement.kind:
+        case "source" | "table" | "view":
+            gone = catalog.drop(statement.name, kind=statement.kind, if_exists=statement.if_exists, cascade=statement.cascade)
+            return ExecuteResult(f"drop {statement.kind}" + ("" if gone else " (did not exist)"), 0)
+        case "materialized view" | "sink":
+            if statement.if_exists:
+                return ExecuteResult(f"drop {statement.kind} (did not exist)", 0)
+            raise BindError(f"there is no {statement.kind} {statement.name!r}", sql=statement.sql)
+        case _:
+            assert_never(statement.kind)
+
+
+def _show(statement: Show, catalog: Catalog) -> pa.Table:
+    states = {state.name: state for state in catalog.statistics()}
+    wanted = _SHOWN.get(statement.what)
+    rows = [
+        {
+            "name": info.name,
+            "kind": info.kind,
+            "columns": len(info.schema),
+            "rows": states[info.name].rows if info.name in states else None,
+            "bytes": states[info.name].bytes if info.name in states else None,
+        }
+        for info in catalog.infos().values()
+        if statement.what == "relations" or info.kind == wanted
+    ]
+    types = {"name": pa.string(), "kind": pa.string(), "columns": pa.int64(), "rows": pa.int64(), "bytes": pa.int64()}
+    return pa.Table.from_pylist(rows, schema=pa.schema(list(types.items())))
+
+
+def _describe(statement: Describe, catalog: Catalog) -> pa.Table:
+    catalog.entry(statement.relation)
+    info: RelationInfo = catalog.infos()[statement.relation.lower()]
+    watermark = info.watermark or ("", "")
+    return pa.table(
+        {
+            "column": pa.array(info.schema.names, pa.string()),
+            "type": pa.array([str(field.type) for field in info.schema], pa.string()),
+            "nullable": pa.array([field.nullable for field in info.schema], pa.bool_()),
+            "key": pa.array([name in info.primary_key for name in info.schema.names], pa.bool_()),
+            "watermark": pa.array([watermark[1] if name == watermark[0] else None for name in info.schema.names], pa.string()),
+        }
+    )

@@ -1,0 +1,206 @@
+"""The stream through which a query's answer is read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import anyio
+import pyarrow as pa
+
+from streamq.errors import QueryCancelled, StreamBusy, StreamClosed, StreamNotStarted
+from streamq.execution.query import Query
+from streamq.execution.statistics import QueryStatistics
+
+Changelog = Literal["append", "upsert", "retract"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the batch last handed over stands. A snapshot query is one epoch, read at the cut `positions` (rows by relation)."""
+
+    epoch: int
+    epoch_complete: bool
+    watermarks: Mapping[str, object] = field(default_factory=dict)
+    positions: Mapping[str, int] = field(default_factory=dict)
+
+
+class QueryBatchStream:
+    """The answer to a query, as Arrow batches.
+
+    ::
+
+        async with db.query("SELECT …") as stream:
+            async for batch in stream:
+                ...
+
+    Leaving the block is the abort. Without ``async with`` the query is detached: it starts with the first read or `start()`, and
+    `aclose()`, its timeout, or dropping the last reference aborts it. Iteration that ends without an error has given the whole answer.
+
+    Iterating raises:
+        SqlError: the query cannot be run (raised where it starts).
+        QueryError, SourceError: it failed; what was read before is part of no complete answer.
+        StreamClosed: after `aclose()`.
+        StreamBusy: another task is reading.
+    """
+
+    def __init__(self, start: Callable[[], Awaitable[Query]], drop: Callable[[str], None]) -> None:
+        self._start = start
+        self._drop = drop
+        self._query: Query | None = None
+        self._busy = False
+        self._closed = False
+        self._complete = False
+
+    # What it is
+
+    @property
+    def query_id(self) -> str:
+        """The name by which `Database.cancel` and `queries()` know the query.
+
+        Raises:
+            StreamNotStarted: before the query has started.
+        """
+        return self._started().id
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of every batch.
+
+        Raises:
+            StreamNotStarted: before the query has started.
+        """
+        return self._started().schema
+
+    @property
+    def key(self) -> tuple[str, ...] | None:
+        """The key columns of an upsert changelog; None for a snapshot query.
+
+        Raises:
+            StreamNotStarted: before the query has started.
+        """
+        self._started()
+        return None
+
+    @property
+    def changelog(self) -> Changelog:
+        """What a batch means: ``append`` for a snapshot query, whose batches only ever add rows.
+
+        Raises:
+            StreamNotStarted: before the query has started.
+        """
+        self._started()
+        return "append"
+
+    @property
+    def progress(self) -> Progress:
+        """Where the batch last handed over stands.
+
+        Raises:
+            StreamNotStarted: before the query has started.
+        """
+        return Progress(epoch=0, epoch_complete=self._complete, positions=self._started().positions)
+
+    # Reading
+
+    async def start(self) -> None:
+        """Start the query, if it has not: bind and plan it and take its cut.
+
+        Raises:
+            SqlError: the query cannot be run as written.
+            StreamClosed, StreamBusy: see the class.
+        """
+        if self._closed:
+            raise StreamClosed("the stream was closed")
+        if self._query is None:
+            self._claim()
+            try:
+                self._query = await self._start()
+            finally:
+                self._busy = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> pa.RecordBatch:
+        await self.start()
+        self._claim()
+        try:
+            batch = None if self._complete else await self._started().receive()
+        finally:
+            self._busy = False
+        if batch is None:
+            self._complete = True
+            raise StopAsyncIteration
+        return batch
+
+    async def rows(self) -> AsyncIterator[dict[str, Any]]:
+        """Iterate the rows as dicts. Raises as iteration does."""
+        async for batch in self:
+            for row in batch.to_pylist():
+                yield row
+
+    async def read_all(self) -> pa.Table:
+        """Read what is left as one table. Raises as iteration does."""
+        batches = [batch async for batch in self]
+        return pa.Table.from_batches(batches, schema=self.schema)
+
+    async def statistics(self) -> QueryStatistics:
+        """Tell what the query has done so far: rows, bytes, seconds, splits, stages.
+
+        Raises:
+            StreamNotStarted: before the query has started.
+        """
+        return self._started().statistics()
+
+    # Letting go
+
+    async def cancel(self) -> None:
+        """Abort the query; its reader gets QueryCancelled. Returns when nothing of it is left."""
+        if self._query is not None:
+            self._query.cancel(QueryCancelled(f"query {self._query.id} was cancelled"))
+            await self._wait_ended(self._query)
+
+    async def aclose(self) -> None:
+        """Close the stream, aborting the query if it has not completed. Returns when nothing of it is left; may be called again."""
+        self._closed = True
+        if self._query is not None:
+            self._query.cancel()
+            await self._wait_ended(self._query)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # A finalizer may run on any thread, so it only leaves word.
+        query = getattr(self, "_query", None)
+        if query is not None and not self._closed and not self._complete:
+            self._drop(query.id)
+
+    def __repr__(self) -> str:
+        state = "not started" if self._query is None else self._query.outcome
+        return f"<QueryBatchStream {'closed' if self._closed else state}>"
+
+    def _started(self) -> Query:
+        if self._query is None:
+            raise StreamNotStarted("the query has not started: use `async with`, read from it, or `await stream.start()` first")
+        return self._query
+
+    def _claim(self) -> None:
+        if self._closed:
+            raise StreamClosed("the stream was closed")
+        if self._busy:
+            raise StreamBusy("another task is reading this stream")
+        self._busy = True
+
+    @staticmethod
+    async def _wait_ended(query: Query) -> None:
+        # The end is bounded: a worker that does not stop within the grace period is killed.
+        with anyio.CancelScope(shield=True):
+            await query.wait_ended()

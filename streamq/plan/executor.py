@@ -1,0 +1,49 @@
+"""Chooses between worker processes and threads for a query."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from streamq.config import Executor
+from streamq.plan.fragments import PhysicalPlan, ScanInput
+from streamq.plan.relations import RelationSnapshot
+from streamq.plan.sizes import human_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorChoice:
+    """What runs a query's tasks, and why."""
+
+    kind: Literal["process", "thread"]
+    reason: str
+
+
+def choose_executor(
+    plan: PhysicalPlan,
+    snapshots: Mapping[str, RelationSnapshot],
+    *,
+    wanted: Executor,
+    process_bytes: int,
+    processes: bool = hasattr(os, "memfd_create") and hasattr(os, "eventfd"),
+) -> ExecutorChoice:
+    """Choose what runs a plan: `wanted` if it says, else processes for scans of at least `process_bytes` outside this process.
+
+    `processes` tells whether the platform has worker processes.
+    """
+    if wanted == "thread":
+        return ExecutorChoice("thread", "asked for")
+    if not processes:
+        return ExecutorChoice("thread", "this platform has no worker processes")
+    if wanted == "process":
+        return ExecutorChoice("process", "asked for")
+    relations = {source.relation for stage in plan.stages for source in stage.fragment.inputs if isinstance(source, ScanInput)}
+    outside = sum(snapshots[name].bytes for name in relations if not snapshots[name].in_memory)
+    total = sum(snapshots[name].bytes for name in relations)
+    if total and not outside:
+        return ExecutorChoice("thread", f"the rows ({human_bytes(total)}) are in this process's memory")
+    if outside < process_bytes:
+        return ExecutorChoice("thread", f"the scans read {human_bytes(outside)}, under {human_bytes(process_bytes)}")
+    return ExecutorChoice("process", f"the scans read {human_bytes(outside)}, at least {human_bytes(process_bytes)}")

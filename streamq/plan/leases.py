@@ -1,0 +1,86 @@
+"""Hands the splits of a scan out to workers, as leases that start large and end small.
+
+Guided self-scheduling: a lease is about what is left divided by twice the number of workers, so few leases cover most rows and the
+last ones are single splits that even out workers of different speed. Pure and synchronous: whoever calls decides when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from streamq.plan.splits import Lease, Split
+
+STREAMED_ROWS = 1_000_000
+"""A lease whose rows go straight to the reader is no larger: rows of other leases should not have to wait for its end."""
+
+
+class LeaseQueue:
+    """The splits of one scan that are still to be read.
+
+    Every split is in exactly one lease, whatever the order of calls. Leases are numbered by position.
+    `streaming` bounds them by `STREAMED_ROWS`.
+
+    >>> queue = LeaseQueue([Split(0, n * 10, n * 10 + 10, 10, 1) for n in range(8)], workers=2)
+    >>> [len(lease.splits) for lease in iter(lambda: queue.take(0), None)]
+    [2, 1, 1, 1, 1, 1, 1]
+    """
+
+    def __init__(self, splits: Sequence[Split], *, workers: int, streaming: bool = False) -> None:
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, not {workers}")
+        self._splits = tuple(splits)
+        self._workers = workers
+        self._streaming = streaming
+        self._next = 0
+        self._rows_left = sum(split.rows for split in splits)
+        self._number = 0
+        self._started: set[int] = set()
+        self._returned: list[Lease] = []
+        self._given_back: set[int] = set()
+
+    def __repr__(self) -> str:
+        return f"<LeaseQueue splits={len(self._splits)} left={self.splits_left} leases={self._number} workers={self._workers}>"
+
+    @property
+    def splits_left(self) -> int:
+        """Splits that no worker has, those given back included."""
+        return len(self._splits) - self._next + sum(len(lease.splits) for lease in self._returned)
+
+    def take(self, worker: int) -> Lease | None:
+        """Give the next lease to a worker; None if nothing is left."""
+        self._started.add(worker)
+        if self._returned:
+            return self._returned.pop(0)
+        if self._next == len(self._splits):
+            return None
+        end = self._end_of_lease()
+        lease = Lease(self._number, self._splits[self._next : end])
+        self._number += 1
+        self._next = end
+        self._rows_left -= lease.rows
+        return lease
+
+    def give_back(self, lease: Lease) -> None:
+        """Offer a lease again whose worker was lost before anything of it was passed on.
+
+        Raises:
+            ValueError: it had been given back before, or is not of this queue.
+        """
+        if lease.number in self._given_back:
+            raise ValueError(f"lease {lease.number} was given back before")
+        if not 0 <= lease.number < self._number:
+            raise ValueError(f"lease {lease.number} is not of this queue")
+        self._given_back.add(lease.number)
+        self._returned.append(lease)
+
+    def _end_of_lease(self) -> int:
+        wanted = self._rows_left / (2 * self._workers)
+        if self._streaming:
+            wanted = min(wanted, STREAMED_ROWS)
+        # Workers that have not come yet find a split each: all start at once.
+        last = len(self._splits) - max(0, self._workers - len(self._started))
+        rows, end = self._splits[self._next].rows, self._next + 1
+        while end < last and rows + self._splits[end].rows <= wanted:
+            rows += self._splits[end].rows
+            end += 1
+        return end

@@ -1,0 +1,156 @@
+"""The DuckDB session that binds: it holds empty relations of the catalog's schemas and says what a text means over them."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from streamq.sql.catalog import SYSTEM_SCHEMA, CatalogView, RelationInfo
+from streamq.sql.diagnostics import Complaint, read_complaint
+from streamq.sql.text import name_sql
+
+SYSTEM_TABLES = "with_system_columns"
+"""The DuckDB schema whose tables have the system columns besides the user's."""
+Parameters = tuple[object, ...] | dict[str, object]
+
+
+class BindFailed(Exception):
+    """DuckDB does not bind a text. Stays inside this package."""
+
+    def __init__(self, complaint: Complaint, sql: str) -> None:
+        super().__init__(complaint.message)
+        self.complaint = complaint
+        self.sql = sql
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A query's result: Arrow schema (names as DuckDB gives them, possibly not unique) and DuckDB type names."""
+
+    schema: pa.Schema
+    types: tuple[str, ...]
+
+
+class Binder:
+    """A cache of empty relations in a DuckDB session that reaches nothing outside. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._connection = duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False})
+        self._connection.execute("SET python_enable_replacements = false; SET TimeZone = 'UTC'; SET errors_as_json = true")
+        self._connection.execute(f"CREATE SCHEMA {SYSTEM_TABLES}")
+        self._connection.execute("SET enable_external_access = false")
+        self._known: dict[str, tuple[pa.Schema, bool]] = {}
+        self._lock = threading.Lock()
+        rows = self._connection.execute("SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'")
+        self.aggregates: frozenset[str] = frozenset(name.lower() for (name,) in rows.fetchall())
+
+    def close(self) -> None:
+        """End the session."""
+        self._connection.close()
+
+    @contextmanager
+    def session(self, catalog: CatalogView) -> Iterator[BinderSession]:
+        """Bind over the relations of `catalog`, alone."""
+        with self._lock:
+            for name in self._known.keys() - catalog.keys():
+                self._drop(name)
+            for name, relation in catalog.items():
+                if self._known.get(name) != (relation.schema, relation.system_columns):
+                    self._create(name, relation)
+            yield BinderSession(self._connection, self.aggregates)
+
+    def _drop(self, name: str) -> None:
+        self._connection.execute(f"DROP TABLE IF EXISTS {name_sql(name)}; DROP TABLE IF EXISTS {SYSTEM_TABLES}.{name_sql(name)}")
+        del self._known[name]
+
+    def _create(self, name: str, relation: RelationInfo) -> None:
+        self._create_empty(f"main.{name_sql(relation.name)}", relation.schema)
+        if relation.system_columns:
+            self._create_empty(f"{SYSTEM_TABLES}.{name_sql(relation.name)}", pa.schema([*relation.schema, *SYSTEM_SCHEMA]))
+        self._known[name] = (relation.schema, relation.system_columns)
+
+    def _create_empty(self, table: str, schema: pa.Schema) -> None:
+        self._connection.register("__empty", schema.empty_table())
+        try:
+            self._connection.execute(f"CREATE OR REPLACE TABLE {table} AS FROM __empty")
+        finally:
+            self._connection.unregister("__empty")
+
+
+class BinderSession:
+    """What one query asks of the binder."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, aggregates: frozenset[str]) -> None:
+        self._connection = connection
+        self.aggregates = aggregates
+        self.parameters: dict[str, object] = {}
+
+    def is_one_select(self, sql: str) -> bool:
+        """Tell whether DuckDB reads a text as one SELECT."""
+        try:
+            statements = self._connection.extract_statements(sql)
+        except duckdb.Error:
+            return False
+        return len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT
+
+    def describe(self, sql: str, parameters: Parameters | None = None) -> Described:
+        """Bind a SELECT and tell its result's names and types. No row is computed.
+
+        Raises:
+            BindFailed: DuckDB does not bind it; positions are those in `sql`.
+        """
+        prefix = "DESCRIBE "
+        rows = self._run(prefix, sql, parameters).fetchall()
+        names, types = [row[0] for row in rows], tuple(row[1] for row in rows)
+        return Described(self.arrow_schema(names, types), types)
+
+    def arrow_schema(self, names: Sequence[str], types: Sequence[str]) -> pa.Schema:
+        """Give the Arrow schema in which DuckDB delivers columns of these types."""
+        if not names:
+            return pa.schema([])
+        nulls = ", ".join(f"{_null_of(type_)} AS c{number}" for number, type_ in enumerate(types))
+        empty = self._connection.sql(f"SELECT {nulls} LIMIT 0").to_arrow_table().schema
+        return pa.schema([pa.field(name, field.type) for name, field in zip(names, empty, strict=True)])
+
+    def type_names(self, schema: pa.Schema) -> tuple[str, ...]:
+        """Give DuckDB's names of the types of an Arrow schema."""
+        numbered = pa.schema([pa.field(f"c{number}", field.type) for number, field in enumerate(schema)])
+        self._connection.register("__typed", numbered.empty_table())
+        try:
+            return tuple(row[1] for row in self._connection.execute("DESCRIBE FROM __typed").fetchall())
+        finally:
+            self._connection.unregister("__typed")
+
+    def binds(self, sql: str) -> bool:
+        """Tell whether a SELECT binds on its own."""
+        try:
+            self._run("DESCRIBE ", sql, None)
+        except BindFailed:
+            return False
+        return True
+
+    def _parameters_of(self, sql: str) -> Parameters:
+        # DuckDB refuses values that a text does not use.
+        return {name: value for name, value in self.parameters.items() if re.search(rf"\${name}\b", sql)}
+
+    def _run(self, prefix: str, sql: str, parameters: Parameters | None) -> duckdb.DuckDBPyConnection:
+        values = parameters if parameters is not None else self._parameters_of(sql)
+        try:
+            return self._connection.execute(prefix + sql, values or None)
+        except duckdb.Error as error:
+            complaint = read_complaint(error)
+            if complaint.position is not None:
+                complaint = Complaint(
+                    complaint.kind, complaint.message, complaint.hint, max(0, complaint.position - len(prefix)), complaint.name
+                )
+            raise BindFailed(complaint, sql) from error
+
+
+def _null_of(type_: str) -> str:
+    return "NULL" if type_ == '"NULL"' else f"CAST(NULL AS {type_})"

@@ -1,0 +1,289 @@
+"""From a bound SELECT's syntax tree to the logical plan.
+
+Every query node is first tried as something that can be distributed (`Block`, `Union`). What is not recognised, or does
+not keep its schema, becomes `Whole` with the reason: always right, only not parallel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+
+import pyarrow as pa
+from sqlglot import exp
+
+from streamq.sql.binder import SYSTEM_TABLES, BinderSession, BindFailed, Described
+from streamq.sql.block import lower_select
+from streamq.sql.catalog import CatalogView
+from streamq.sql.columns import NotLowered
+from streamq.sql.functions import calls, is_volatile
+from streamq.sql.logical import Block, Derived, Leaf, Named, Query, Scan, Union, Whole
+from streamq.sql.render import render_whole
+from streamq.sql.tables import leaf_table, map_tables, table_name
+from streamq.sql.text import identifier, name_sql, sql_of, unique_names
+
+_ORDER_DEPENDENT = frozenset(
+    {"first", "last", "any_value", "arbitrary", "list", "array_agg", "string_agg", "listagg", "group_concat", "mode"}
+)
+CteScope = Mapping[str, exp.CTE]
+"""The CTEs that a place can name, by lower-case name, in order of definition."""
+
+
+@dataclass(slots=True)
+class Lowering:
+    """The lowering of one query: makes leaves with names that are unique in it."""
+
+    session: BinderSession
+    catalog: CatalogView
+    _numbers: count[int]
+
+    def __init__(self, session: BinderSession, catalog: CatalogView) -> None:
+        self.session = session
+        self.catalog = catalog
+        self._numbers = count(1)
+
+    def leaf_name(self, stem: str) -> str:
+        return f"{stem}#{next(self._numbers)}"
+
+    # Queries
+
+    def query(self, node: exp.Expr, ctes: CteScope, schema: pa.Schema) -> Query:
+        """Lower a query whose result is `schema` (its names may repeat only at the top)."""
+        try:
+            plan = self._lower(_unwrap(node), ctes, schema)
+            self._verify(plan, schema)
+        except NotLowered as reason:
+            return self.whole(node, ctes, schema, str(reason))
+        return plan
+
+    def _lower(self, node: exp.Expr, ctes: CteScope, schema: pa.Schema) -> Query:
+        if is_volatile(node):
+            raise NotLowered("volatile function")
+        inner = self._enter(node, ctes)
+        if isinstance(node, exp.Select):
+            return lower_select(self, node, inner, schema)
+        if isinstance(node, exp.SetOperation):
+            return self._set_operation(node, inner, schema)
+        if isinstance(node, exp.Subquery):
+            raise NotLowered("parenthesised query with clauses of its own")
+        raise NotLowered(f"{node.key} is not taken apart")
+
+    def _verify(self, plan: Query, schema: pa.Schema) -> None:
+        try:
+            described = self.session.describe(render_whole(plan, self.system_table))
+        except BindFailed as error:
+            raise NotLowered("lowering did not bind") from error
+        if described.schema != schema or plan.schema != schema:
+            raise NotLowered("lowering changed the schema")
+
+    def system_table(self, scan: Scan) -> str:
+        """Name the binder's table for a scan, with system columns where the relation has them."""
+        relation = self.catalog[scan.relation]
+        return (
+            f"{SYSTEM_TABLES}.{name_sql(relation.name)}"
+            if relation.system_columns and scan.columns is not None
+            else name_sql(relation.name)
+        )
+
+    # CTEs
+
+    def _enter(self, node: exp.Expr, ctes: CteScope) -> CteScope:
+        """Give the CTEs that the body of a query sees.
+
+        Raises:
+            NotLowered: inlining one of them would change the answer.
+        """
+        with_ = node.args.get("with_")
+        if with_ is None:
+            return ctes
+        inner = dict(ctes)
+        for cte in with_.expressions:
+            name = cte.alias.lower()
+            uses = _count_uses(node, name)
+            if with_.args.get("recursive") and _count_uses(cte.this, name):
+                raise NotLowered("recursive CTE")
+            if uses > 1 and _depends_on_order(cte.this):
+                raise NotLowered("CTE that is read twice and may differ from reading to reading")
+            if name in inner:
+                raise NotLowered("CTE that hides another")
+            inner[name] = cte
+        return inner
+
+    def cte_query(self, table: exp.Table, ctes: CteScope) -> tuple[exp.Expr, CteScope, list[str]] | None:
+        """Find the CTE that a table reference names: its query, the CTEs it sees, the names of its column list."""
+        cte = ctes.get(table.name.lower()) if not table.db else None
+        if cte is None:
+            return None
+        names = list(ctes)
+        before = {name: ctes[name] for name in names[: names.index(table.name.lower())]}
+        return cte.this, before, [part.name for part in cte.args["alias"].args.get("columns") or ()]
+
+    def standalone(self, node: exp.Expr, ctes: CteScope) -> exp.Expr:
+        """Give a copy of a query that carries the CTEs it needs."""
+        copy = _unwrap(node).copy()
+        needed = _needed(copy, ctes)
+        if not needed:
+            return copy
+        own = copy.args.get("with_")
+        expressions = [ctes[name].copy() for name in ctes if name in needed] + (list(own.expressions) if own is not None else [])
+        copy.set("with_", exp.With(expressions=expressions, recursive=own.args.get("recursive") if own is not None else None))
+        return copy
+
+    def describe(self, node: exp.Expr, ctes: CteScope) -> Described:
+        """Bind a query on its own and tell the result that a query around it sees (names are unique).
+
+        Raises:
+            BindFailed: it does not bind, or refers to something around it.
+        """
+        return self.session.describe(f"SELECT * FROM ({sql_of(self.standalone(node, ctes))})")
+
+    # Set operations
+
+    def _set_operation(self, node: exp.SetOperation, ctes: CteScope, schema: pa.Schema) -> Query:
+        if any(node.args.get(part) for part in ("by_name", "side", "kind", "on")):
+            raise NotLowered("set operation by name")
+        if any(node.args.get(part) for part in ("order", "limit", "offset")) or (isinstance(node, exp.Union) and node.args.get("distinct")):
+            return self._around(node, ctes, schema)
+        if isinstance(node, exp.Union):
+            return Union(tuple(self._branches(node, ctes, schema)), schema)
+        return self._bag_difference(node, ctes, schema)
+
+    def _around(self, node: exp.SetOperation, ctes: CteScope, schema: pa.Schema) -> Query:
+        """Lower ORDER BY, LIMIT and DISTINCT of a set operation as a SELECT around it."""
+        inner = node.copy()
+        clauses = {part: inner.args.pop(part) for part in ("order", "limit", "offset") if inner.args.get(part)}
+        inner.set("with_", None)
+        outer = exp.select(exp.Star()).from_(exp.Subquery(this=inner, alias=exp.TableAlias(this=identifier("united"))), copy=False)
+        if isinstance(inner, exp.Union) and inner.args.get("distinct"):
+            inner.set("distinct", False)
+            outer.set("distinct", exp.Distinct())
+        for part, clause in clauses.items():
+            outer.set(part, clause)
+        return lower_select(self, outer, ctes, schema)
+
+    def _branches(self, node: exp.SetOperation, ctes: CteScope, schema: pa.Schema) -> list[Query]:
+        branches: list[Query] = []
+        for side in map(_unwrap, (node.args["this"], node.args["expression"])):
+            plain = (
+                isinstance(side, exp.Union)
+                and not side.args.get("distinct")
+                and not any(side.args.get(part) for part in ("by_name", "order", "limit", "offset", "with_"))
+            )
+            nested = self._branches(side, ctes, schema) if plain and isinstance(side, exp.Union) else [self._branch(side, ctes, schema)]
+            branches += nested
+        return branches
+
+    def _branch(self, node: exp.Expr, ctes: CteScope, schema: pa.Schema) -> Query:
+        described = self.describe(node, ctes)
+        query = self.query(node, ctes, described.schema)
+        return query if described.schema == schema else self._conform(query, described, schema)
+
+    def _conform(self, query: Query, described: Described, schema: pa.Schema) -> Query:
+        """Give a query's columns the names and types of `schema`, by position."""
+        target = self.session.type_names(schema)
+        leaf = Derived(self.leaf_name("branch"), query)
+        inputs = tuple(Named(name_sql(name), name) for name in described.schema.names)
+        unique = unique_names(schema.names)
+        items = tuple(
+            Named(part.sql if given == wanted else f"CAST({part.sql} AS {wanted})", name)
+            for part, name, given, wanted in zip(inputs, unique, described.types, target, strict=True)
+        )
+        return plain_block(leaf, inputs, items, schema)
+
+    def _bag_difference(self, node: exp.SetOperation, ctes: CteScope, schema: pa.Schema) -> Whole:
+        """Run INTERSECT or EXCEPT in one piece over its two sides, which are queries of their own."""
+        leaves: list[Leaf] = []
+        copy = node.copy()
+        copy.set("with_", None)
+        for part in ("this", "expression"):
+            side = _unwrap(node.args[part])
+            leaf = Derived(self.leaf_name("side"), self.query(side, ctes, self.describe(side, ctes).schema))
+            leaves.append(leaf)
+            copy.set(part, exp.select(exp.Star()).from_(exp.Table(this=identifier(leaf.name)), copy=False))
+        return Whole(sql_of(copy), tuple(leaves), "set operation over complete inputs", schema, ordered=False)
+
+    # Whole
+
+    def whole(self, node: exp.Expr, ctes: CteScope, schema: pa.Schema, reason: str) -> Whole:
+        """Run a query in one piece over complete relations."""
+        tree = self.standalone(node, ctes)
+        leaves: dict[str, Scan] = {}
+        replaced = map_tables(tree, lambda table, _local: self._whole_leaf(table, leaves))
+        ordered = bool(_unwrap(tree).args.get("order"))
+        plan = Whole(sql_of(replaced), tuple(leaves.values()), reason, schema, ordered)
+        pruned = self._prune_whole(plan, replaced)
+        return pruned if pruned is not None else plan
+
+    def _whole_leaf(self, table: exp.Table, leaves: dict[str, Scan]) -> exp.Expr | None:
+        name = table_name(table)
+        if name is None or name not in self.catalog:
+            return None
+        with_system = table.db == SYSTEM_TABLES
+        key = f"{name} {with_system}"
+        if key not in leaves:
+            relation = self.catalog[name]
+            columns = (*relation.schema.names, "_timestamp", "_partition", "_offset") if with_system else None
+            leaves[key] = Scan(self.leaf_name(relation.name), name, columns)
+        return leaf_table(table, leaves[key].name)
+
+    def _prune_whole(self, plan: Whole, tree: exp.Expr) -> Whole | None:
+        """Read only the columns that the text can mean, where it names every one that it reads."""
+        stars = [star for star in tree.find_all(exp.Star) if not isinstance(star.parent, exp.Count)]
+        natural = any(join.method == "NATURAL" for join in tree.find_all(exp.Join))
+        if stars or natural or tree.find(exp.Columns, exp.Pivot) is not None:
+            return None
+        words = {part.name.lower() for part in tree.find_all(exp.Identifier)}
+        leaves = tuple(self._prune_scan(leaf, words) for leaf in plan.leaves if isinstance(leaf, Scan))
+        pruned = replace(plan, leaves=leaves)
+        try:
+            self._verify(pruned, plan.schema)
+        except NotLowered:
+            return None
+        return pruned
+
+    def _prune_scan(self, scan: Scan, words: set[str]) -> Scan:
+        names = scan.columns if scan.columns is not None else self.catalog[scan.relation].schema.names
+        kept = tuple(name for name in names if name.lower() in words)
+        return replace(scan, columns=kept or tuple(names[:1]))
+
+
+def plain_block(leaf: Leaf, inputs: tuple[Named, ...], items: tuple[Named, ...], schema: pa.Schema) -> Block:
+    """Make a block that only projects one leaf."""
+    return Block(
+        leaves=(leaf,), joins=(), from_sql=name_sql(leaf.name), where=None, inputs=inputs, keys=None, calls=(), having=None, items=items,
+        hidden=0, partition_by=(), qualify=None, distinct=False, order=(), limit=None, offset=0, schema=schema,
+    )  # fmt: skip
+
+
+def _unwrap(node: exp.Expr) -> exp.Expr:
+    while isinstance(node, exp.Subquery | exp.Paren) and not any(
+        value for name, value in node.args.items() if name not in ("this", "alias")
+    ):
+        node = node.this
+    return node
+
+
+def _count_uses(node: exp.Expr, name: str) -> int:
+    return sum(table.name.lower() == name and not table.db for table in node.find_all(exp.Table))
+
+
+def _needed(node: exp.Expr, ctes: CteScope) -> set[str]:
+    needed: set[str] = set()
+    pending = [node]
+    while pending:
+        for table in pending.pop().find_all(exp.Table):
+            name = table.name.lower()
+            if not table.db and name in ctes and name not in needed:
+                needed.add(name)
+                pending.append(ctes[name].this)
+    return needed
+
+
+def _depends_on_order(node: exp.Expr) -> bool:
+    """Tell whether running a query twice may give two answers over the same rows."""
+    if is_volatile(node) or node.find(exp.Window, exp.Limit, exp.Offset) is not None:
+        return True
+    if any(distinct.args.get("on") for distinct in node.find_all(exp.Distinct)):
+        return True
+    return any(name in _ORDER_DEPENDENT for _, name in calls(node))

@@ -1,0 +1,116 @@
+"""Parameters: `?`, `$1` and `$name` become `$p1`, `$p2`, … with their values beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from streamq.errors import BindError
+from streamq.sql.diagnostics import find_word
+from streamq.sql.positions import place
+from streamq.sql.statements import Select
+
+_ANONYMOUS = "__anonymous_parameter_"
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A tree whose parameters are `$p1` …, their values by these names, and the values as the user's text wants them."""
+
+    tree: exp.Expr
+    values: tuple[tuple[str, object], ...]
+    native: tuple[object, ...] | dict[str, object]
+
+
+def number_parameters(select: Select, given: Sequence[object] | Mapping[str, object] | None) -> Numbered:
+    """Give every parameter a number and its value.
+
+    Raises:
+        BindError: values are missing, left over, or of the wrong form (a sequence for `?` and `$1`, a mapping for `$name`).
+    """
+    tree = _number_anonymous(select.ast)
+    found = list(tree.find_all(exp.Placeholder, exp.Parameter))
+    names = {_name(node) for node in found}
+    named = sorted(name for name in names if name and not name.isdigit())
+    if named and len(named) < len(names):
+        raise _error(select, "named parameters beside positional ones", named[0])
+    values = _named_values(select, named, given) if named else _positional_values(select, found, given)
+    return _replace(tree, values)
+
+
+def _name(node: exp.Expr) -> str:
+    """Give a parameter's name or number as written; empty for `?`."""
+    value = node.args.get("this")
+    return value.name if isinstance(value, exp.Expr) else str(value or "")
+
+
+def _number_anonymous(ast: exp.Expr) -> exp.Expr:
+    """Give every `?` its number, in order of the text."""
+    tree: exp.Expr = ast.copy()
+    anonymous = [node for node in tree.find_all(exp.Placeholder) if not _name(node)]
+    for number, node in enumerate(anonymous):
+        node.set("this", f"{_ANONYMOUS}{number}_")
+    written = tree.sql(dialect="duckdb")
+    for number, node in enumerate(sorted(anonymous, key=lambda node: written.index(node.name)), 1):
+        node.set("this", str(number))
+        node.meta[_ANONYMOUS] = True
+    return tree
+
+
+def _replace(tree: exp.Expr, values: dict[str, object]) -> Numbered:
+    numbers = {name: f"p{number}" for number, name in enumerate(values, 1)}
+
+    def replace(node: exp.Expr) -> exp.Expr:
+        return exp.Placeholder(this=numbers[_name(node)]) if isinstance(node, exp.Placeholder | exp.Parameter) else node
+
+    positional = all(name.isdigit() for name in values)
+    native: tuple[object, ...] | dict[str, object] = tuple(values.values()) if positional else dict(values)
+    return Numbered(tree.transform(replace), tuple((numbers[name], value) for name, value in values.items()), native)
+
+
+def _named_values(select: Select, names: list[str], given: Sequence[object] | Mapping[str, object] | None) -> dict[str, object]:
+    if not isinstance(given, Mapping):
+        raise _error(select, f"parameter ${names[0]} needs its value by name", names[0], "pass a mapping: {'" + names[0] + "': …}")
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise _error(select, f"no value for parameter {', '.join('$' + name for name in missing)}", missing[0])
+    excess = [str(name) for name in given if name not in names]
+    if excess:
+        raise BindError(f"no parameter {', '.join('$' + name for name in excess)} in the query", sql=select.sql)
+    return {name: given[name] for name in names}
+
+
+def _positional_values(
+    select: Select, found: Sequence[exp.Expr], given: Sequence[object] | Mapping[str, object] | None
+) -> dict[str, object]:
+    numbers = [int(_name(node)) for node in found]
+    if len({bool(node.meta.get(_ANONYMOUS)) for node in found}) > 1:
+        raise BindError("? beside $1", sql=select.sql, hint="write either ? or $1, $2, …")
+    wanted = max(numbers, default=0)
+    if isinstance(given, Mapping):
+        if given or wanted:
+            raise BindError(
+                f"the query has {wanted} positional parameter{'s' * (wanted != 1)}, but the values have names",
+                sql=select.sql,
+                hint="pass a sequence of values, or write $name in the query",
+            )
+        given = ()
+    if isinstance(given, str | bytes):
+        raise BindError("a single string is no sequence of parameters", sql=select.sql, hint="pass a list or tuple of values")
+    values = tuple(given or ())
+    if len(values) < wanted:
+        missing = ", ".join(f"${number}" for number in range(len(values) + 1, wanted + 1))
+        raise BindError(f"no value for parameter {missing}: {wanted} wanted, {len(values)} given", sql=select.sql)
+    unused = [number for number in range(1, len(values) + 1) if number not in numbers]
+    if unused:
+        names = ", ".join(f"${number}" for number in unused)
+        raise BindError(f"no parameter {names} in the query: {wanted} wanted, {len(values)} given", sql=select.sql)
+    return {str(number): value for number, value in enumerate(values, 1)}
+
+
+def _error(select: Select, message: str, word: str, hint: str | None = None) -> BindError:
+    offset = find_word(select.sql, word)
+    line, column = place(select.sql, offset) if offset is not None else (None, None)
+    return BindError(message, sql=select.sql, line=line, column=column, hint=hint)

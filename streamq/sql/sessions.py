@@ -1,0 +1,48 @@
+"""Session windows in plain SQL: rows of a key that follow each other within the gap have one session.
+
+A row exactly one gap behind the last one still belongs to the session, whose end is its last row plus the gap.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from streamq.sql.text import column
+from streamq.sql.trees import call, hide_from_star, named, number, operand, over, subquery
+
+TIME = "session#time"
+START = "session#start"
+END = "session#end"
+_NEW = "session#new"
+_NUMBER = "session#number"
+
+
+def sessions_of(rows: exp.Select, time: exp.Expression, keys: list[exp.Expression], gap: int) -> exp.Select:
+    """Add the columns `START` and `END` to a SELECT's rows with an event time. `time` and `keys` are expressions over its FROM."""
+    names = [f"session#key{place}" for place in range(len(keys))]
+    rows.append("expressions", named(time.copy(), TIME))
+    for key, name in zip(keys, names, strict=True):
+        rows.append("expressions", named(key.copy(), name))
+    partition: list[exp.Expression] = [column(name) for name in names]
+    starts = _with_column(rows, _starts_session(partition, gap), _NEW)
+    numbered = _with_column(starts, over(call("sum", column(_NEW)), partition, column(TIME)), _NUMBER)
+    partition = [*partition, column(_NUMBER)]
+    found = _with_column(numbered, _shifted(over(call("min", column(TIME)), partition), 0), START)
+    found.append("expressions", named(_shifted(over(call("max", column(TIME)), partition), gap), END))
+    hide_from_star(found, [*names, TIME, _NEW, _NUMBER])
+    return found
+
+
+def _starts_session(partition: list[exp.Expression], gap: int) -> exp.Expression:
+    before = over(call("lag", call("epoch_us", column(TIME))), partition, column(TIME))
+    elapsed = exp.Sub(this=call("epoch_us", column(TIME)), expression=before)
+    return exp.Case(ifs=[exp.If(this=exp.LTE(this=elapsed, expression=number(gap)), true=number(0))], default=number(1))
+
+
+def _shifted(time: exp.Expression, microseconds: int) -> exp.Expression:
+    """Move a time; a DATE becomes a TIMESTAMP, whatever the distance."""
+    return exp.Add(this=operand(time), expression=call("to_microseconds", number(microseconds)))
+
+
+def _with_column(rows: exp.Select, value: exp.Expression, name: str) -> exp.Select:
+    return exp.Select(expressions=[exp.Star(), named(value, name)], from_=exp.From(this=subquery(rows, "session#rows")))

@@ -1,0 +1,396 @@
+"""FROM: its leaves, how they join, and the scope that it gives to the rest of a SELECT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from sqlglot import exp
+
+from streamq.sql.binder import BinderSession, BindFailed
+from streamq.sql.catalog import SYSTEM_SCHEMA
+from streamq.sql.columns import Binding, NotLowered, Scope
+from streamq.sql.logical import Derived, Join, JoinKind, Leaf, Scan
+from streamq.sql.tables import table_name
+from streamq.sql.text import column, identifier, name_sql, sql_of
+
+if TYPE_CHECKING:
+    from streamq.sql.lower import CteScope, Lowering
+
+_KINDS: dict[tuple[str, str], JoinKind] = {
+    ("", ""): "inner",
+    ("INNER", ""): "inner",
+    ("CROSS", ""): "cross",
+    ("SEMI", ""): "semi",
+    ("ANTI", ""): "anti",
+    ("", "LEFT"): "left",
+    ("OUTER", "LEFT"): "left",
+    ("", "RIGHT"): "right",
+    ("OUTER", "RIGHT"): "right",
+    ("", "FULL"): "full",
+    ("OUTER", "FULL"): "full",
+}
+
+
+@dataclass(slots=True)
+class Sources:
+    """FROM as understood so far. `items` are its parts as they will be written, `joins` say how leaves meet."""
+
+    scope: Scope = field(default_factory=Scope)
+    visible: Scope = field(default_factory=Scope)
+    leaves: list[Leaf] = field(default_factory=list)
+    joins: list[Join] = field(default_factory=list)
+    items: list[exp.Expr] = field(default_factory=list)
+    unnests: bool = False
+
+    def from_sql(self) -> str:
+        """Write the text behind FROM."""
+        return " ".join(sql_of(item).strip() if number else sql_of(item) for number, item in enumerate(self.items))
+
+    def used_expressions(self) -> Iterator[exp.Expr]:
+        """Give the parts of FROM that refer to columns."""
+        yield from self.items
+
+    def direct_scan(self) -> Scan | None:
+        """Give the only relation, where FROM is nothing but one."""
+        if len(self.leaves) == 1 and not self.unnests and isinstance(self.leaves[0], Scan):
+            return self.leaves[0]
+        return None
+
+
+def read_from(low: Lowering, select: exp.Select, ctes: CteScope) -> Sources:
+    """Take FROM apart.
+
+    Raises:
+        NotLowered: a form that is not recognised.
+    """
+    clause = select.args.get("from_")
+    if clause is None:
+        raise NotLowered("no relation")
+    if select.args.get("laterals"):
+        raise NotLowered("LATERAL VIEW")
+    sources = Sources()
+    _add_first(low, sources, clause.this, ctes)
+    commas = False
+    for join in select.args.get("joins") or ():
+        commas = commas or _is_comma(join)
+        if commas and join.side in ("RIGHT", "FULL"):
+            raise NotLowered("outer join beside a comma join")
+        _add_join(low, sources, join, ctes)
+    aliases = [binding.alias.lower() for binding in sources.scope.bindings]
+    if len(set(aliases)) < len(aliases):
+        raise NotLowered("an alias that is used twice")
+    if not sources.leaves:
+        raise NotLowered("no relation")
+    return sources
+
+
+def _is_comma(join: exp.Join) -> bool:
+    return not (join.kind or join.side or join.method or join.args.get("on") or join.args.get("using"))
+
+
+def _add_first(low: Lowering, sources: Sources, node: exp.Expr, ctes: CteScope) -> None:
+    item, binding, leaf = _read_item(low, sources, node, ctes)
+    if leaf is None:
+        raise NotLowered("UNNEST without a relation before it")
+    sources.items.append(item)
+    sources.leaves.append(leaf)
+    sources.scope.bindings.append(binding)
+    sources.visible.bindings.append(binding)
+
+
+def _add_join(low: Lowering, sources: Sources, join: exp.Join, ctes: CteScope) -> None:
+    if join.method not in ("", "ASOF", "NATURAL") or join.args.get("hint") or join.args.get("global_"):
+        raise NotLowered(f"{join.method} join")
+    kind = _KINDS.get((join.kind.upper(), join.side.upper()))
+    if kind is None:
+        raise NotLowered(f"{join.kind} {join.side} join")
+    item, binding, leaf = _read_item(low, sources, join.this, ctes)
+    before = list(sources.visible.bindings)
+    # ASOF chooses among all rows of its right side: what WHERE says of the chosen one must not narrow the choice.
+    binding = replace(binding, movable=kind not in ("left", "full") and join.method != "ASOF")
+    if kind in ("right", "full"):
+        sources.visible.bindings = [replace(other, movable=False) for other in sources.visible.bindings]
+        sources.scope.bindings = [replace(other, movable=False) for other in sources.scope.bindings]
+    written = exp.Join(**{name: value for name, value in join.args.items() if name not in ("this", "on", "using", "method")})
+    written.set("this", item)
+    written.set("method", join.args.get("method") if join.method == "ASOF" else None)
+    using = _using(join, before, binding)
+    sources.scope.bindings.append(binding)
+    sources.visible.bindings.append(binding)
+    conditions: list[exp.Expr] = []
+    if using:
+        written.set("using", [identifier(name) for name in using])
+        conditions = [_merge(sources, before, binding, name, kind) for name in using]
+        if join.method == "ASOF":
+            # The last column of an ASOF USING is the inequality.
+            conditions[-1] = exp.GTE(this=conditions[-1].this, expression=conditions[-1].expression)
+    elif join.args.get("on") is not None:
+        on = resolve_condition(low, sources.visible, join.args["on"], ctes)
+        written.set("on", on)
+        conditions = list(conjuncts(on))
+    elif leaf is not None and kind in ("inner", "cross"):
+        kind = "cross"
+        written.set("kind", "CROSS")
+        written.set("side", None)
+    sources.items.append(written)
+    if leaf is None:
+        sources.unnests = True
+    else:
+        keys, residual = _keys(low, sources, conditions, binding)
+        sources.leaves.append(leaf)
+        sources.joins.append(Join("asof" if join.method == "ASOF" else kind, leaf.name, keys, residual))
+    if kind in ("semi", "anti"):
+        sources.visible.bindings.remove(binding)
+
+
+def resolve_condition(low: Lowering, scope: Scope, node: exp.Expr, ctes: CteScope) -> exp.Expr:
+    """Qualify an ON condition. Subqueries in it make the SELECT run whole."""
+    if node.find(exp.Query) is not None:
+        raise NotLowered("subquery in a join condition")
+    return scope.resolve(node)
+
+
+def conjuncts(node: exp.Expr) -> Iterator[exp.Expr]:
+    """Split a condition at its ANDs."""
+    match node:
+        case exp.And():
+            yield from conjuncts(node.left)
+            yield from conjuncts(node.right)
+        case exp.Paren():
+            yield from conjuncts(node.this)
+        case _:
+            yield node
+
+
+# USING and NATURAL
+
+
+def _using(join: exp.Join, before: list[Binding], right: Binding) -> list[str]:
+    if join.method == "NATURAL":
+        left = {name for binding in before for name, own in binding.columns.items() if own not in binding.hidden}
+        return [name for name, own in right.columns.items() if own not in right.hidden and name in left]
+    return [part.name for part in join.args.get("using") or ()]
+
+
+def _merge(sources: Sources, before: list[Binding], right: Binding, name: str, kind: JoinKind) -> exp.Expr:
+    """Make a USING column one column; give its equality."""
+    name = name.lower()
+    owners = [binding for binding in before if name in binding.columns]
+    merged = sources.visible.merged.get(name)
+    if not owners or name not in right.columns or (len(owners) > 1 and merged is None):
+        raise NotLowered("USING column that is not in both sides once")
+    if merged is not None and kind not in ("inner", "left", "semi", "anti"):
+        raise NotLowered("USING over several outer joins")
+    if any(binding.columns[name].lower() != name for binding in (*owners, right)):
+        raise NotLowered("USING over renamed columns")
+    left = merged[1] if merged is not None else column(owners[0].columns[name], owners[0].alias)
+    other = column(right.columns[name], right.alias)
+    value: exp.Expr = left
+    if kind == "right":
+        value = other
+    elif kind == "full":
+        value = exp.Coalesce(this=left.copy(), expressions=[other.copy()])
+    if kind not in ("semi", "anti"):
+        members = [*(merged[0] if merged is not None else [owners[0].alias]), right.alias]
+        sources.visible.merged[name] = (members, value)
+        sources.scope.merged[name] = (members, value)
+    return exp.EQ(this=left.copy(), expression=other)
+
+
+# Items
+
+
+def _read_item(low: Lowering, sources: Sources, node: exp.Expr, ctes: CteScope) -> tuple[exp.Expr, Binding, Leaf | None]:
+    if node.args.get("joins"):
+        raise NotLowered("parenthesised join")
+    if node.args.get("pivots"):
+        raise NotLowered("PIVOT")
+    if node.args.get("sample"):
+        raise NotLowered("sample")
+    match node:
+        case exp.Table() if isinstance(node.this, exp.Identifier):
+            return _read_table(low, node, ctes)
+        case exp.Subquery():
+            return _derive(low, node.this, node, ctes)
+        case exp.Values() | exp.Unnest() | exp.Table() if low.session.binds(f"FROM {sql_of(node)}"):
+            return _read_constant(low, node)
+        case exp.Unnest() | exp.Table():
+            return _read_unnest(low, sources, node)
+        case _:
+            raise NotLowered(f"{node.key} in FROM")
+
+
+def _read_table(low: Lowering, node: exp.Table, ctes: CteScope) -> tuple[exp.Expr, Binding, Leaf]:
+    if (found := low.cte_query(node, ctes)) is not None:
+        query, inner, names = found
+        return _derive(low, query, node, inner, names)
+    name = table_name(node)
+    if name is None or name not in low.catalog:
+        raise NotLowered(f"{node.name} is not a relation")
+    relation = low.catalog[name]
+    if names := _column_aliases(node):
+        raise NotLowered("column aliases of a relation")
+    leaf = Scan(low.leaf_name(relation.name), name, None)
+    own = list(relation.schema.names)
+    system = SYSTEM_SCHEMA.names if relation.system_columns else []
+    schema = pa.schema([*relation.schema, *SYSTEM_SCHEMA]) if system else relation.schema
+    # Where the text does not say _timestamp, _partition or _offset, nothing resolves to them: they may always be in scope.
+    columns = {column_name.lower(): column_name for column_name in (*own, *system)}
+    alias = node.alias or node.name
+    item = exp.Table(this=identifier(leaf.name), alias=exp.TableAlias(this=identifier(alias)))
+    return item, Binding(alias, columns, schema, leaf.name, frozenset(system)), leaf
+
+
+def _column_aliases(node: exp.Expr) -> list[str]:
+    alias = node.args.get("alias")
+    return [part.name for part in alias.args.get("columns") or ()] if isinstance(alias, exp.TableAlias) else []
+
+
+def _derive(
+    low: Lowering, query: exp.Expr, node: exp.Expr, ctes: CteScope, names: list[str] | None = None
+) -> tuple[exp.Expr, Binding, Leaf]:
+    """Make a leaf of a query in FROM. `names` are the column names that its CTE gives it."""
+    try:
+        described = low.describe(query, ctes)
+    except BindFailed as error:
+        raise NotLowered("a query in FROM that depends on the relations before it") from error
+    schema = described.schema
+    alias = node.alias or (node.name if isinstance(node, exp.Table) else "")
+    leaf = Derived(low.leaf_name(alias or "query"), low.query(query, ctes, schema))
+    visible = list(schema.names)
+    for renaming in (names or [], _column_aliases(node)):
+        visible[: len(renaming)] = renaming
+    alias = alias or leaf.name
+    item = exp.Table(this=identifier(leaf.name), alias=exp.TableAlias(this=identifier(alias)))
+    return item, Binding(alias, dict(zip((name.lower() for name in visible), schema.names, strict=True)), schema, leaf.name), leaf
+
+
+def _read_constant(low: Lowering, node: exp.Expr) -> tuple[exp.Expr, Binding, Leaf]:
+    """Make a leaf of rows that depend on no relation: VALUES, range(…)."""
+    constant = exp.select(exp.Star()).from_(node.copy(), copy=False)
+    schema = low.describe(constant, {}).schema
+    leaf = Derived(low.leaf_name(node.alias or "rows"), low.whole(constant, {}, schema, "constant rows"))
+    alias = node.alias or leaf.name
+    item = exp.Table(this=identifier(leaf.name), alias=exp.TableAlias(this=identifier(alias)))
+    return item, Binding(alias, {name.lower(): name for name in schema.names}, schema, leaf.name), leaf
+
+
+def _read_unnest(low: Lowering, sources: Sources, node: exp.Expr) -> tuple[exp.Expr, Binding, None]:
+    """Keep a lateral UNNEST (or table function) as text over the relations before it."""
+    if node.find(exp.Query) is not None:
+        raise NotLowered("subquery in UNNEST")
+    alias = node.alias
+    if not alias:
+        raise NotLowered("UNNEST without an alias")
+    item = sources.visible.resolve(node)
+    schema = _unnested_schema(low.session, sources, item, alias)
+    return item, Binding(alias, {name.lower(): name for name in schema.names}, schema), None
+
+
+def _unnested_schema(session: BinderSession, sources: Sources, item: exp.Expr, alias: str) -> pa.Schema:
+    empties = [f"(SELECT {_nulls(session, b.schema)}) AS {name_sql(b.alias)}" for b in sources.visible.bindings]
+    try:
+        return session.describe(f"SELECT {name_sql(alias)}.* FROM {', '.join(empties)}, {sql_of(item)}").schema
+    except BindFailed as error:
+        raise NotLowered("a table function that is not recognised") from error
+
+
+# Join keys
+
+
+def _keys(
+    low: Lowering, sources: Sources, conditions: list[exp.Expr], right: Binding
+) -> tuple[tuple[tuple[str, str, str, str], ...], bool]:
+    keys = []
+    residual = False
+    for condition in conditions:
+        key = equi_key(low.session, sources.scope, condition, right)
+        if key is None:
+            residual = True
+        else:
+            keys.append(key)
+    return tuple(keys), residual
+
+
+def equi_key(session: BinderSession, scope: Scope, condition: exp.Expr, right: Binding) -> tuple[str, str, str, str] | None:
+    """Give the join key that an equality is, if one side reads only `right` and the other only one leaf before it."""
+    if not isinstance(condition, exp.EQ) or right.leaf is None:
+        return None
+    for mine, other in ((condition.right, condition.left), (condition.left, condition.right)):
+        tables = {part.table for part in other.find_all(exp.Column)}
+        if {part.table for part in mine.find_all(exp.Column)} != {right.alias} or len(tables) != 1 or right.alias in tables:
+            continue
+        left = scope.binding(next(iter(tables)))
+        if left is None or left.leaf is None:
+            continue
+        bare_left, bare_right = sql_of(unqualified(other)), sql_of(unqualified(mine))
+        common = _common_type(session, (bare_left, left.schema), (bare_right, right.schema))
+        if common is not None:
+            return left.leaf, bare_left, bare_right, common
+    return None
+
+
+def join_by_where(session: BinderSession, sources: Sources, conditions: list[exp.Expr]) -> tuple[Join, ...]:
+    """Give the joins, where a cross join that WHERE restricts by an equality has that as its key.
+
+    Rows without equal keys cannot pass WHERE, which is still evaluated: hence the residual.
+    """
+    joins = []
+    for join in sources.joins:
+        right = next(binding for binding in sources.scope.bindings if binding.leaf == join.right)
+        found = [equi_key(session, _before(sources, join), condition, right) for condition in conditions] if join.kind == "cross" else []
+        keys = tuple(key for key in found if key is not None)
+        joins.append(replace(join, kind="inner", keys=keys, residual=True) if keys else join)
+    return tuple(joins)
+
+
+def _before(sources: Sources, join: Join) -> Scope:
+    leaves = [leaf.name for leaf in sources.leaves]
+    earlier = set(leaves[: leaves.index(join.right)])
+    return Scope([binding for binding in sources.scope.bindings if binding.leaf in earlier or binding.leaf == join.right])
+
+
+def unqualified(node: exp.Expr) -> exp.Expr:
+    """Write column references without their relation."""
+    return node.transform(lambda part: column(part.name) if isinstance(part, exp.Column) else part)
+
+
+_NUMERIC = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+)
+_TEMPORAL = ("DATE", "TIMESTAMP")
+
+
+def _common_type(session: BinderSession, left: tuple[str, pa.Schema], right: tuple[str, pa.Schema]) -> str | None:
+    """Give the type in which DuckDB compares two expressions; None where it is not certain."""
+    types = [_type_of(session, sql, schema) for sql, schema in (left, right)]
+    if types[0] == types[1]:
+        return types[0]
+    if any(all(type_.startswith(family) for type_ in types) for family in (_NUMERIC, _TEMPORAL)):
+        nulls = ", ".join(f"CAST(NULL AS {type_})" for type_ in types)
+        return session.describe(f"SELECT coalesce({nulls}) AS common").types[0]
+    return None
+
+
+def _type_of(session: BinderSession, sql: str, schema: pa.Schema) -> str:
+    return session.describe(f"SELECT {sql} AS expression FROM (SELECT {_nulls(session, schema)})").types[0]
+
+
+def _nulls(session: BinderSession, schema: pa.Schema) -> str:
+    """Write a select list with the names and types of a schema."""
+    typed = zip(schema.names, session.type_names(schema), strict=True)
+    return ", ".join(f"CAST(NULL AS {type_}) AS {name_sql(name)}" for name, type_ in typed)

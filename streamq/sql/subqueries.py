@@ -1,0 +1,91 @@
+"""Subqueries inside expressions: queries of their own where DuckDB binds them alone, text over complete relations where not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+from streamq.sql.binder import SYSTEM_TABLES, BindFailed
+from streamq.sql.columns import NotLowered, Scope
+from streamq.sql.logical import Derived, Leaf, Scan
+from streamq.sql.tables import leaf_table, map_tables, table_name
+from streamq.sql.text import identifier
+
+if TYPE_CHECKING:
+    from streamq.sql.lower import CteScope, Lowering
+
+_CORRELATED = "correlated"
+
+
+@dataclass(slots=True)
+class Subqueries:
+    """The subqueries of one SELECT. `outer_words` are the names that correlated ones say: columns of FROM may be among them."""
+
+    low: Lowering
+    scope: Scope
+    ctes: CteScope
+    leaves: dict[str, Leaf] = field(default_factory=dict)
+    outer_words: set[str] = field(default_factory=set)
+
+    def bind(self, node: exp.Expr) -> exp.Expr:
+        """Give a copy of an expression whose subqueries read leaves.
+
+        Raises:
+            NotLowered: a correlated subquery that cannot be kept as text.
+        """
+        if isinstance(node, exp.Select | exp.SetOperation):
+            return self._bind_query(node)
+        copy = node.copy()
+        for name, value in node.args.items():
+            if isinstance(value, exp.Expr):
+                copy.set(name, self.bind(value))
+            elif isinstance(value, list):
+                copy.set(name, [self.bind(part) if isinstance(part, exp.Expr) else part for part in value])
+        return copy
+
+    def is_correlated(self, node: exp.Expr) -> bool:
+        """Tell whether an expression contains a correlated subquery."""
+        return any(part.meta.get(_CORRELATED) for part in node.find_all(exp.Query))
+
+    def all_leaves(self) -> tuple[Leaf, ...]:
+        return tuple(self.leaves.values())
+
+    def leaves_in(self, nodes: Iterable[exp.Expr]) -> tuple[Leaf, ...]:
+        """Give the leaves that some expressions read."""
+        names = {table.name for node in nodes for query in node.find_all(exp.Query) for table in query.find_all(exp.Table)}
+        return tuple(leaf for name, leaf in self.leaves.items() if name in names)
+
+    def _bind_query(self, node: exp.Expr) -> exp.Expr:
+        try:
+            described = self.low.describe(node, self.ctes)
+        except BindFailed:
+            return self._bind_correlated(node)
+        leaf = Derived(self.low.leaf_name("subquery"), self.low.query(node, self.ctes, described.schema))
+        self.leaves[leaf.name] = leaf
+        return exp.select(exp.Star()).from_(exp.Table(this=identifier(leaf.name)), copy=False)
+
+    def _bind_correlated(self, node: exp.Expr) -> exp.Expr:
+        if any(visible != own.lower() for binding in self.scope.bindings for visible, own in binding.columns.items()):
+            raise NotLowered("correlated subquery over renamed columns")
+        words = {part.name.lower() for part in node.find_all(exp.Identifier)}
+        self.outer_words |= words
+        copy = map_tables(node, lambda table, _visible: self._leaf(table))
+        copy.meta[_CORRELATED] = True
+        return copy
+
+    def _leaf(self, table: exp.Table) -> exp.Expr | None:
+        name = table_name(table)
+        if name is None:
+            return None
+        if not table.db and name in self.ctes:
+            raise NotLowered("correlated subquery over a CTE")
+        if name not in self.low.catalog:
+            raise NotLowered(f"{table.name} is not a relation")
+        relation = self.low.catalog[name]
+        columns = (*relation.schema.names, "_timestamp", "_partition", "_offset") if table.db == SYSTEM_TABLES else None
+        leaf = Scan(self.low.leaf_name(relation.name), name, columns)
+        self.leaves[leaf.name] = leaf
+        return leaf_table(table, leaf.name)

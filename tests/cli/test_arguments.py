@@ -1,0 +1,169 @@
+"""The command line: what arguments mean, and which are refused."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+import pytest
+
+from streamq.cli.arguments import (
+    DatabaseOptions,
+    DemoCommand,
+    ExplainCommand,
+    QueryCommand,
+    parse_arguments,
+    parse_parameter,
+    parse_relation,
+)
+
+
+class Stdin(io.TextIOWrapper):
+    """Standard input with bytes in it; a person's, if it is a terminal."""
+
+    def __init__(self, data: bytes, *, terminal: bool = False) -> None:
+        super().__init__(io.BytesIO(data), encoding="utf-8")
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def query(*arguments: str) -> QueryCommand:
+    command = parse_arguments(["query", *arguments]).command
+    assert isinstance(command, QueryCommand)
+    return command
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Give what is said of arguments that are refused."""
+    with pytest.raises(SystemExit) as end:
+        parse_arguments(arguments)
+    assert end.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_sql_is_the_argument() -> None:
+    """Several statements are taken apart."""
+    assert [statement.text for statement in query("SELECT 1; SELECT 2").sql.statements] == ["SELECT 1", "SELECT 2"]
+
+
+def test_sql_comes_from_a_file(tmp_path: Path) -> None:
+    """With -f."""
+    path = tmp_path / "report.sql"
+    path.write_text("SELECT 'é'", encoding="utf-8")
+    assert query("-f", str(path)).sql.script == "SELECT 'é'"
+
+
+@pytest.mark.parametrize("arguments", [[], ["-"], ["-f", "-"]])
+def test_sql_comes_from_standard_input(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    """If asked for, or if nothing else was given."""
+    monkeypatch.setattr("sys.stdin", Stdin("SELECT 'é'".encode()))
+    assert query(*arguments).sql.script == "SELECT 'é'"
+
+
+def test_nobody_is_made_to_guess_that_sql_is_read_from_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a person sits at standard input, SQL has to be given."""
+    monkeypatch.setattr("sys.stdin", Stdin(b"", terminal=True))
+    assert "no SQL" in refusal(capsys, "query")
+
+
+def test_defaults() -> None:
+    """Nothing is set that was not asked for."""
+    invocation = parse_arguments(["query", "SELECT 1"])
+    command = query("SELECT 1")
+    assert (invocation.backend, invocation.verbose, invocation.color) == ("asyncio", False, None)
+    assert (command.format, command.output, command.max_rows, command.timeout_s, command.progress) == ("table", None, None, None, True)
+    assert command.sql.database == DatabaseOptions(None, None, None)
+    assert command.sql.parameters is None
+
+
+def test_explain_and_demo_have_their_own_commands() -> None:
+    """And the same options of how things run."""
+    explain = parse_arguments(["explain", "SELECT 1", "--analyze", "--partitions", "3"]).command
+    demo = parse_arguments(["demo", "--executor", "thread", "--backend", "trio"]).command
+    assert isinstance(explain, ExplainCommand)
+    assert explain.analyze
+    assert explain.sql.database.partitions == 3
+    assert demo == DemoCommand(DatabaseOptions("thread", None, None))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameters"),
+    [
+        ([], None),
+        (["-p", "7"], [7]),
+        (["-p", "7", "-p", "x"], [7, "x"]),
+        (["-p", "a=7", "-p", "b=x"], {"a": 7, "b": "x"}),
+    ],
+)
+def test_parameters(arguments: list[str], parameters: object) -> None:
+    """In order, or by name."""
+    assert query("SELECT 1", *arguments).sql.parameters == parameters
+
+
+@pytest.mark.parametrize(
+    ("text", "parameter"),
+    [
+        ("7", (None, 7)),
+        ("1.5", (None, 1.5)),
+        ("true", (None, True)),
+        ("null", (None, None)),
+        ('"7"', (None, "7")),
+        ("2013-01-01", (None, "2013-01-01")),
+        ("a=b=c", ("a", "b=c")),
+        ("a=", ("a", "")),
+        ('"a=b"', (None, "a=b")),
+        ("[1, 2]", (None, [1, 2])),
+    ],
+)
+def test_a_parameter_is_json_or_text(text: str, parameter: tuple[str | None, object]) -> None:
+    """What is no JSON is taken as it is."""
+    assert parse_parameter(text) == parameter
+
+
+@pytest.mark.parametrize(
+    ("text", "relation"),
+    [
+        ("f=data/*.parquet", ("f", "data/*.parquet")),
+        ("f=a=b.csv", ("f", "a=b.csv")),
+        ("data/flights.parquet", ("flights", "data/flights.parquet")),
+        ("flights.csv.gz", ("flights", "flights.csv.gz")),
+    ],
+)
+def test_a_relation_has_a_name_or_gets_its_files(text: str, relation: tuple[str, str]) -> None:
+    """The name may be left out for a single file."""
+    assert parse_relation(text) == relation
+
+
+@pytest.mark.parametrize("text", ["data/*.parquet", "f=", "1f=x.csv", "a-b.csv"])
+def test_a_relation_without_a_usable_name_is_refused(text: str) -> None:
+    """The message says what is expected."""
+    with pytest.raises(argparse.ArgumentTypeError, match="is not NAME=PATH"):
+        parse_relation(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["query", "SELECT 1", "-f", "x.sql"], "not both"),
+        (["query", "-f", "/does/not/exist.sql"], "cannot read the SQL"),
+        (["query", " ; "], "the SQL is empty"),
+        (["query", "SELECT 1", "--partitions", "0"], "at least 1"),
+        (["query", "SELECT 1", "--timeout", "0"], "seconds above 0"),
+        (["query", "SELECT 1", "--timeout", "soon"], "seconds above 0"),
+        (["query", "SELECT 1", "--max-rows", "-1"], "whole number"),
+        (["query", "SELECT 1", "--format", "xml"], "invalid choice: 'xml'"),
+        (["query", "SELECT 1", "-p", "1", "-p", "a=1"], "give all parameters names"),
+        (["query", "SELECT 1", "-p", "a=2", "-p", "a=1"], "each once"),
+        (["query", "SELECT 1; SELECT 2", "-p", "1"], "there are 2"),
+        (["query", "SELECT 1", "-r", "data/*.parquet"], "is not NAME=PATH"),
+    ],
+)
+def test_wrong_arguments_are_refused(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    """With exit code 2 and the reason."""
+    assert message in refusal(capsys, *arguments)

@@ -1,0 +1,125 @@
+"""The exposition that Prometheus scrapes, as its own parser reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from streamq.execution.jobs import PoolStatistics, WorkerStatistics
+from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics, ScanStatistics, Totals
+from streamq.metrics import collector
+
+prometheus_client = pytest.importorskip("prometheus_client")
+parser = pytest.importorskip("prometheus_client.parser")
+
+QUERY = QueryStatistics(
+    query_id="q1",
+    sql="SELECT 1",
+    outcome="running",
+    started_at=0.0,
+    elapsed_s=1.5,
+    first_batch_s=0.02,
+    rows_out=10,
+    bytes_out=80,
+    batches_out=2,
+    strategy="BroadcastJoin",
+    executor="process",
+    fallback="no_equi_key",
+    scans=(ScanStatistics("flights", "row group", max_parallelism=20, splits=17, pruned=3, rows=340_000),),
+    tasks=4,
+    channel_batches=1,
+    channel_bytes=40,
+    blocked_s=0.25,
+)
+WORKERS = (WorkerStatistics(0, 100, 2, 7, 1.25, 1), WorkerStatistics(1, 101, 0, 3, 0.25, 0))
+
+
+class Numbers:
+    """A database of which only the numbers are needed."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
+
+    def statistics_nowait(self) -> DatabaseStatistics:
+        relations = (RelationStatistics("a", "source", 5, 50), RelationStatistics("b", "source", 7, 70))
+        return self.totals.snapshot(pools=(PoolStatistics("process", WORKERS),), relations=relations)
+
+
+@pytest.fixture
+def numbers() -> Numbers:
+    numbers = Numbers()
+    numbers.totals.query_started("q0", lambda: QUERY)
+    numbers.totals.query_ended(replace(QUERY, query_id="q0", outcome="cancelled"))
+    numbers.totals.query_started("q1", lambda: QUERY)
+    numbers.totals.stream_dropped()
+    return numbers
+
+
+def scrape(numbers: Numbers) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
+    """Give the samples by name and labels."""
+    registry = prometheus_client.CollectorRegistry()
+    registry.register(collector(numbers))
+    samples: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
+    for family in parser.text_string_to_metric_families(prometheus_client.generate_latest(registry).decode()):
+        for sample in family.samples:
+            samples.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value"),
+    [
+        ("streamq_queries_running", {}, 1),
+        ("streamq_queries_total", {"outcome": "cancelled"}, 1),
+        ("streamq_queries_total", {"outcome": "timed_out"}, 0),
+        ("streamq_query_strategies_total", {"strategy": "BroadcastJoin"}, 2),
+        ("streamq_fallback_total", {"reason": "no_equi_key"}, 2),
+        ("streamq_dropped_streams_total", {}, 1),
+        ("streamq_rows_out_total", {}, 20),
+        ("streamq_bytes_out_total", {}, 160),
+        ("streamq_batches_out_total", {}, 4),
+        ("streamq_channel_batches", {}, 1),
+        ("streamq_channel_bytes", {}, 40),
+        ("streamq_channel_blocked_seconds_total", {}, 0.5),
+        ("streamq_first_batch_seconds_bucket", {"le": "0.01"}, 0),
+        ("streamq_first_batch_seconds_bucket", {"le": "0.025"}, 2),
+        ("streamq_first_batch_seconds_bucket", {"le": "+Inf"}, 2),
+        ("streamq_first_batch_seconds_count", {}, 2),
+        ("streamq_first_batch_seconds_sum", {}, 0.04),
+        ("streamq_splits_total", {"strategy": "row_group"}, 34),
+        ("streamq_splits_pruned_total", {}, 6),
+        ("streamq_tasks_total", {}, 8),
+        ("streamq_relations", {"kind": "source"}, 2),
+        ("streamq_relation_rows", {"kind": "source"}, 12),
+        ("streamq_relation_bytes", {"kind": "source"}, 120),
+        ("streamq_workers", {"executor": "process", "state": "busy"}, 1),
+        ("streamq_workers", {"executor": "process", "state": "idle"}, 1),
+        ("streamq_worker_jobs", {"executor": "process"}, 2),
+        ("streamq_worker_busy_seconds_total", {"executor": "process"}, 1.5),
+        ("streamq_worker_jobs_done_total", {"executor": "process"}, 10),
+        ("streamq_worker_restarts_total", {"executor": "process"}, 1),
+    ],
+)
+def test_sample(numbers: Numbers, name: str, labels: Mapping[str, str], value: float) -> None:
+    """Each number is under its name and labels."""
+    assert scrape(numbers)[name][frozenset(labels.items())] == pytest.approx(value)
+
+
+def test_two_databases_do_not_share_a_registry() -> None:
+    """Their series would be the same, so the registry refuses the second."""
+    registry = prometheus_client.CollectorRegistry()
+    registry.register(collector(Numbers()))
+    with pytest.raises(ValueError, match="Duplicated timeseries"):
+        registry.register(collector(Numbers()))
+
+
+def test_registering_reads_nothing_of_the_database() -> None:
+    """A collector can be registered before its database is ready."""
+
+    class Unready:
+        def statistics_nowait(self) -> DatabaseStatistics:
+            raise AssertionError("read")
+
+    prometheus_client.CollectorRegistry().register(collector(Unready()))
