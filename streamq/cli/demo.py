@@ -31,7 +31,7 @@ BATCHES_OF_ENDLESS = 5
 
 _STRATEGIES = {
     "Passthrough": "any worker takes any rows",
-    "FullyPartitionable": "rows with equal keys are in one place already",
+    "FullyPartitionable": "rows with equal keys come to the same worker",
     "TwoPhaseAggregation": "aggregated by the workers, merged at the end",
     "BroadcastJoin": "small tables go whole to every worker",
     "RepartitionRequired": "rows are exchanged so that equal keys meet",

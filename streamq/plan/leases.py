@@ -1,17 +1,23 @@
 """Hands the splits of a scan out to workers, as leases that start large and end small.
 
-Guided self-scheduling: a lease is about what is left divided by twice the number of workers, so few leases cover most rows and the
-last ones are single splits that even out workers of different speed. Pure and synchronous: whoever calls decides when.
+Scheduling by factoring: leases come in rounds of one a worker, all of a round about equal, each round a share of what is left.
+So few leases cover most rows, and the small ones at the end even out workers of different speed. Pure and synchronous: whoever
+calls decides when.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from streamq.plan.splits import Lease, Split
 
 STREAMED_ROWS = 1_000_000
 """A lease whose rows go straight to the reader is no larger: rows of other leases should not have to wait for its end."""
+STREAMED_SHARE = 0.5
+"""The share of a round where rows go to the reader: a lease costs little more than its rows, so there may be many."""
+KEPT_SHARE = 0.8
+"""The share of the first round where rows are kept; the second is the rest. Every lease may keep a row for every group, so there are few."""
 
 
 class LeaseQueue:
@@ -34,6 +40,8 @@ class LeaseQueue:
         self._next = 0
         self._rows_left = sum(split.rows for split in splits)
         self._number = 0
+        self._round_rows: float = 0
+        self._round_left = 0
         self._started: set[int] = set()
         self._returned: list[Lease] = []
         self._given_back: set[int] = set()
@@ -74,13 +82,24 @@ class LeaseQueue:
         self._returned.append(lease)
 
     def _end_of_lease(self) -> int:
-        wanted = self._rows_left / (2 * self._workers)
-        if self._streaming:
-            wanted = min(wanted, STREAMED_ROWS)
+        if self._round_left == 0:
+            self._begin_round()
+        self._round_left -= 1
         # Workers that have not come yet find a split each: all start at once.
         last = len(self._splits) - max(0, self._workers - len(self._started))
         rows, end = self._splits[self._next].rows, self._next + 1
-        while end < last and rows + self._splits[end].rows <= wanted:
+        while end < last and rows + self._splits[end].rows <= self._round_rows:
             rows += self._splits[end].rows
             end += 1
         return end
+
+    def _begin_round(self) -> None:
+        if self._streaming:
+            share = STREAMED_SHARE
+        else:
+            share = KEPT_SHARE if self._next == 0 else 1.0
+        rows = math.ceil(self._rows_left * share / self._workers)
+        # Row counts need not divide evenly into splits: half a split more lets the last round be one lease a worker.
+        slack = self._rows_left / (len(self._splits) - self._next) / 2
+        self._round_rows = min(rows + (0 if self._streaming else slack), STREAMED_ROWS if self._streaming else math.inf)
+        self._round_left = self._workers

@@ -129,6 +129,4 @@ class Explain:
     analyze: bool = False
 
 
-Statement = (
-    Select | CreateSource | CreateTable | CreateView | CreateSink | Insert | Update | Delete | Drop | Show | Describe | Explain
-)
+Statement = Select | CreateSource | CreateTable | CreateView | CreateSink | Insert | Update | Delete | Drop | Show | Describe | Explain

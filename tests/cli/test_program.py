@@ -182,7 +182,7 @@ def test_a_wrong_setting_in_the_environment_is_an_error() -> None:
 
 def test_a_timeout_has_its_own_exit_code(numbers: Path) -> None:
     """So that scripts can tell it from a failure."""
-    process = run("query", "-r", str(numbers), f"SELECT count(*) FROM ({ENDLESS}) WHERE id + other < 0", "--timeout", "0.5")
+    process = run("query", "-r", str(numbers), f"SELECT sum((id * other) % 7) FROM ({ENDLESS})", "--timeout", "0.5")
     assert process.returncode == 3
     assert "timeout" in process.stderr.decode()
 

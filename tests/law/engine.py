@@ -1,0 +1,102 @@
+"""The engine under test: databases that are driven by plain calls, and the ways to run a query on them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import anyio
+import pyarrow as pa
+import pyarrow.parquet as pq
+from anyio.from_thread import BlockingPortal
+from hypothesis import strategies as st
+
+import streamq
+from tests.law.relations import Relation
+
+Executor = Literal["thread", "process"]
+EXECUTORS: tuple[Executor, ...] = ("thread", "process")
+PARTITIONS = (1, 2, 3, 7, 8)
+PATIENCE_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A way to run a query."""
+
+    executor: Executor = "thread"
+    partitions: int = 2
+    batch_rows: int = 32_768
+
+
+runs = st.builds(Run, st.sampled_from(EXECUTORS), st.sampled_from(PARTITIONS), st.sampled_from([1, 7, 32_768]))
+
+
+class Engine:
+    """Databases that live in an event loop on another thread, so that Hypothesis drives them with plain calls."""
+
+    def __init__(self, portal: BlockingPortal, databases: dict[Executor, streamq.Database]) -> None:
+        self._portal = portal
+        self.databases = databases
+
+    def answer(self, sql: str, run: Run) -> pa.Table:
+        """Give streamq's whole answer."""
+        return self._portal.call(self._answer, sql, run)
+
+    def explain(self, sql: str, executor: Executor = "thread") -> str:
+        return self._portal.call(self.databases[executor].explain, sql)
+
+    def execute(self, sql: str, executor: Executor) -> None:
+        self._portal.call(self.databases[executor].execute, sql)
+
+    @contextmanager
+    def holding(self, held: Sequence[Relation], executor: Executor) -> Iterator[None]:
+        """Have the relations in the executor's database for the length of the block."""
+        with tempfile.TemporaryDirectory(prefix="law-") as directory, ExitStack() as stack:
+            for relation in held:
+                self._portal.call(self._hold, relation, executor, directory)
+                stack.callback(self._portal.call, self._release, relation, executor)
+            yield
+
+    async def _answer(self, sql: str, run: Run) -> pa.Table:
+        with anyio.fail_after(PATIENCE_S):
+            async with self.databases[run.executor].query(sql, partitions=run.partitions, batch_rows=run.batch_rows) as stream:
+                answer = await stream.read_all()
+            assert answer.schema == stream.schema
+            return answer
+
+    async def _hold(self, relation: Relation, executor: Executor, directory: str) -> None:
+        db, name = self.databases[executor], relation.name
+        path = os.path.join(directory, name)
+        match relation.hold:
+            case "source":
+                await db.execute(f"CREATE SOURCE {name} ({relation.declaration})")
+                for piece in relation.pieces:
+                    await db.insert(name, piece)
+            case "table":
+                await db.execute(f"CREATE TABLE {name} ({relation.declaration}, PRIMARY KEY ({relation.columns[0].name}))")
+                for piece in relation.pieces:
+                    await db.insert(name, piece)
+            case "parquet":
+                pq.write_table(relation.rows, f"{path}.parquet", row_group_size=relation.row_group)
+                await db.register(name, f"{path}.parquet")
+            case "files":
+                for number, piece in enumerate(relation.pieces):
+                    pq.write_table(piece, f"{path}-{number}.parquet", row_group_size=relation.row_group)
+                await db.register(name, f"{path}-*.parquet")
+            case "arrow":
+                await db.register(name, relation.rows)
+            case "chunks":
+                await db.register(name, pa.concat_tables(relation.pieces))
+
+    async def _release(self, relation: Relation, executor: Executor) -> None:
+        db = self.databases[executor]
+        match relation.hold:
+            case "source" | "table":
+                await db.execute(f"DROP {relation.hold.upper()} IF EXISTS {relation.name}")
+            case _:
+                await db.unregister(relation.name)

@@ -1,0 +1,36 @@
+"""A database per executor over a file of many row groups, shared by a module's tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import streamq
+from tests.conftest import ParquetFile
+
+ROWS = 300_000
+ROW_GROUP = 6_000
+
+
+@pytest.fixture(scope="session")
+def numbers(parquet_file: ParquetFile) -> Path:
+    """A Parquet file of 50 row groups with `n` = 0, 1, … and `word`."""
+    table = pa.table({"n": pa.array(range(ROWS), pa.int64()), "word": [f"word number {n}" for n in range(ROWS)]})
+    return parquet_file(table, name="numbers.parquet", row_group_size=ROW_GROUP)
+
+
+@pytest.fixture(scope="module", params=["thread", "process"])
+async def db(request: pytest.FixtureRequest, anyio_backend: object, numbers: Path, scratch: Path) -> AsyncIterator[streamq.Database]:
+    """A database with two workers whose temporary files are below `scratch`."""
+    async with streamq.connect(executor=request.param, workers=2, target_partitions=4, temp_dir=str(scratch)) as db:
+        await db.register("numbers", numbers)
+        yield db
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the database of this module keeps temporary files."""
+    return tmp_path_factory.mktemp("scratch")

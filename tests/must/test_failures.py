@@ -1,0 +1,208 @@
+"""Any failure, in any shard, at any moment, reaches the reader as a typed error that names the shard. An answer is never short."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import streamq
+from tests.must.conftest import ROWS
+from tests.must.watch import PATIENCE_S, wait_until_idle, worker_pids
+
+pytestmark = pytest.mark.anyio
+FAILURES = (streamq.QueryError, streamq.SourceError)
+SHAPES = {
+    "scan": "SELECT {} AS q, word FROM {}",
+    "aggregate": "SELECT n % 10 AS k, sum({}) AS q FROM {} GROUP BY 1",
+    "sort": "SELECT {} AS q, n FROM {} ORDER BY n DESC",
+    "top": "SELECT {} AS q, n FROM {} ORDER BY q LIMIT 5",
+    "distinct": "SELECT DISTINCT {} AS q FROM {}",
+}
+every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+every_kind = pytest.mark.parametrize("executor", ["thread", "process"])
+
+
+@every_shape
+@pytest.mark.parametrize("row", [0, ROWS // 2, ROWS - 1], ids=["first row", "middle", "last row"])
+async def test_failing_expression_is_a_data_error(db: streamq.Database, shape: str, row: int) -> None:
+    """Whichever row an expression fails on, the query ends with DataError that names relation and rows."""
+    with pytest.raises(streamq.DataError, match="numbers"):
+        await db.fetch(shape.format(f"1 // (n - {row})", "numbers"))
+    await wait_until_idle(db)
+
+
+@every_shape
+async def test_failed_cast_is_a_data_error(db: streamq.Database, shape: str) -> None:
+    """A CAST that cannot be done says so, and what to write instead."""
+    with pytest.raises(streamq.DataError, match="TRY_CAST"):
+        await db.fetch(shape.format("CAST(word AS INTEGER)", "numbers"))
+
+
+def cut_off_page(path: Path) -> None:
+    """Overwrite the first data page of the last row group; the footer stays whole."""
+    column = pq.ParquetFile(path).metadata.row_group(pq.ParquetFile(path).num_row_groups - 1).column(0)
+    start = column.dictionary_page_offset or column.data_page_offset
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(b"\xff" * column.total_compressed_size)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def shorten(path: Path) -> None:
+    """Cut the file in half."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@every_kind
+@every_shape
+async def test_corrupt_page_is_an_error(executor: str, shape: str, numbers: Path, tmp_path: Path) -> None:
+    """A page that cannot be decoded, in a file whose footer is whole, fails the query and names the file."""
+    path = Path(shutil.copy(numbers, tmp_path / "damaged.parquet"))
+    cut_off_page(path)
+    async with streamq.connect(executor=executor, workers=2) as db:
+        await db.register("damaged", path)
+        with pytest.raises(FAILURES, match="damaged"):
+            await db.fetch(shape.format("n", "damaged"))
+
+
+@every_kind
+@pytest.mark.parametrize("damage", [remove, shorten], ids=["removed", "shortened"])
+async def test_changed_file_is_a_source_error(executor: str, damage: Callable[[Path], None], numbers: Path, tmp_path: Path) -> None:
+    """A file that is gone, or not what it was at registration, is a SourceError with its name."""
+    path = Path(shutil.copy(numbers, tmp_path / "moving.parquet"))
+    async with streamq.connect(executor=executor, workers=2) as db:
+        await db.register("moving", path)
+        assert (await db.fetch("SELECT max(n) AS m FROM moving"))["m"].to_pylist() == [ROWS - 1]
+        damage(path)
+        with pytest.raises(streamq.SourceError, match="moving"):
+            await db.fetch("SELECT max(n) AS m FROM moving")
+
+
+async def read_disturbed(db: streamq.Database, sql: str, disturb: Callable[[], None]) -> int | streamq.StreamqError:
+    """Read a query, disturb it after the first batch; give the number of its rows, or the error that it ended with."""
+    rows: int = 0
+    try:
+        async with db.query(sql, batch_rows=1_000) as stream:
+            rows += (await anext(stream)).num_rows
+            disturb()
+            async for batch in stream:
+                rows += batch.num_rows
+    except streamq.StreamqError as error:
+        return error
+    return rows
+
+
+@every_kind
+async def test_file_removed_under_a_running_query_is_no_short_answer(executor: str, numbers: Path, tmp_path: Path) -> None:
+    """When files vanish while a query reads, it either has all rows or ends with an error that names one of them."""
+    parts = [Path(shutil.copy(numbers, tmp_path / f"part-{number}.parquet")) for number in range(8)]
+
+    def remove_all() -> None:
+        for path in parts:
+            path.unlink()
+
+    async with streamq.connect(executor=executor, workers=2) as db:
+        await db.register("parts", str(tmp_path / "part-*.parquet"))
+        outcome = await read_disturbed(db, "SELECT n FROM parts", remove_all)
+    if isinstance(outcome, int):
+        assert outcome == 8 * ROWS
+    else:
+        assert isinstance(outcome, FAILURES)
+        assert "part" in str(outcome)
+
+
+@every_shape
+async def test_killed_workers_are_no_short_answer(shape: str, numbers: Path) -> None:
+    """With every worker killed in mid-stream, the query has all rows or ends with WorkerCrashed, and the next one is answered."""
+    sql = shape.format("n", "numbers")
+    async with streamq.connect(executor="process", workers=2) as db:
+        await db.register("numbers", numbers)
+        expected = (await db.fetch(sql)).num_rows
+        pids = await worker_pids(db)
+        assert pids
+
+        def kill_all() -> None:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+
+        outcome = await read_disturbed(db, sql, kill_all)
+        if isinstance(outcome, int):
+            assert outcome == expected
+        else:
+            assert isinstance(outcome, streamq.WorkerCrashed)
+            assert outcome.retryable
+        with anyio.fail_after(PATIENCE_S):
+            assert (await db.fetch(sql)).num_rows == expected
+        assert set(await worker_pids(db)).isdisjoint(pids)
+
+
+async def test_killed_worker_fails_only_queries_that_used_it(numbers: Path) -> None:
+    """A query that starts after a worker's death is answered, and the death is counted."""
+    async with streamq.connect(executor="process", workers=2) as db:
+        await db.register("numbers", numbers)
+        await db.fetch("SELECT sum(n) AS s FROM numbers")
+        os.kill((await worker_pids(db))[0], signal.SIGKILL)
+        with anyio.fail_after(PATIENCE_S):
+            answers = [(await db.fetch("SELECT sum(n) AS s FROM numbers"))["s"].to_pylist() for _ in range(4)]
+        assert answers == [[ROWS * (ROWS - 1) // 2]] * 4
+        assert sum(worker.restarts for pool in (await db.statistics()).pools for worker in pool.workers) == 1
+
+
+@every_kind
+async def test_files_of_different_schemas_are_refused(executor: str, tmp_path: Path) -> None:
+    """A glob over files that do not fit together is a SourceError at registration that names one of them."""
+    pq.write_table(pa.table({"n": [1]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"n": ["one"]}), tmp_path / "b.parquet")
+    async with streamq.connect(executor=executor, workers=1) as db:
+        with pytest.raises(streamq.SourceError, match=r"[ab]\.parquet"):
+            await db.register("mixed", str(tmp_path / "*.parquet"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", b"not a parquet file at all", b"PAR1" + b"\0" * 64 + b"PAR1"], ids=["empty", "magic", "text", "zeros"]
+)
+async def test_unreadable_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    """A file that is no Parquet file is a SourceError at registration that names it."""
+    path = tmp_path / "broken.parquet"
+    path.write_bytes(content)
+    async with streamq.connect() as db:
+        with pytest.raises(streamq.SourceError, match=r"broken\.parquet"):
+            await db.register("broken", path)
+
+
+@pytest.mark.parametrize(
+    ("sql", "params", "error"),
+    [
+        ("SELEC 1", None, streamq.SqlSyntaxError),
+        ("SELECT (1", None, streamq.SqlSyntaxError),
+        ("SELECT nosuch FROM numbers", None, streamq.BindError),
+        ("SELECT * FROM nosuch", None, streamq.BindError),
+        ("SELECT nosuch(n) FROM numbers", None, streamq.BindError),
+        ("SELECT n + word FROM numbers WHERE n = DATE '2024-01-01'", None, streamq.BindError),
+        ("SELECT ? AS a, ? AS b", [1], streamq.BindError),
+        ("SELECT ? AS a", [1, 2], streamq.BindError),
+        ("SELECT $name AS a", {"other": 1}, streamq.BindError),
+        ("SELECT ? AS a", None, streamq.BindError),
+        ("CREATE SOURCE s (n INTEGER)", None, streamq.UnsupportedError),
+    ],
+)
+async def test_wrong_text_is_refused_before_anything_runs(
+    db: streamq.Database, sql: str, params: object, error: type[streamq.SqlError]
+) -> None:
+    """Malformed SQL, unknown names, wrong types and parameters are errors of the start, without a query."""
+    started = (await db.statistics()).outcomes
+    with pytest.raises(error):
+        await db.query(sql, params).start()  # type: ignore[arg-type]
+    assert await db.queries() == ()
+    assert (await db.statistics()).outcomes == started
