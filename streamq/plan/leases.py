@@ -7,14 +7,13 @@ calls decides when.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from streamq.plan.splits import Lease, Split
 
-STREAMED_ROWS = 1_000_000
+STREAMED_ROWS = 2_500_000
 """A lease whose rows go straight to the reader is no larger: rows of other leases should not have to wait for its end."""
-STREAMED_SHARE = 0.5
+STREAMED_SHARE = 0.7
 """The share of a round where rows go to the reader: a lease costs little more than its rows, so there may be many."""
 KEPT_SHARE = 0.8
 """The share of the first round where rows are kept; the second is the rest. Every lease may keep a row for every group, so there are few."""
@@ -24,11 +23,15 @@ class LeaseQueue:
     """The splits of one scan that are still to be read.
 
     Every split is in exactly one lease, whatever the order of calls. Leases are numbered by position.
-    `streaming` bounds them by `STREAMED_ROWS`.
+    `streaming` tells that the rows go to the reader: more rounds, and no lease above `STREAMED_ROWS`.
 
-    >>> queue = LeaseQueue([Split(0, n * 10, n * 10 + 10, 10, 1) for n in range(8)], workers=2)
-    >>> [len(lease.splits) for lease in iter(lambda: queue.take(0), None)]
-    [2, 1, 1, 1, 1, 1, 1]
+    >>> splits = [Split(0, n * 10, n * 10 + 10, 10, 1) for n in range(20)]
+    >>> queue = LeaseQueue(splits, workers=2)
+    >>> [len(queue.take(worker).splits) for worker in (0, 1, 1, 0)]
+    [8, 8, 2, 2]
+    >>> queue = LeaseQueue(splits, workers=2, streaming=True)
+    >>> [len(queue.take(worker).splits) for worker in (0, 1, 1, 0, 1, 1)]
+    [7, 7, 2, 2, 1, 1]
     """
 
     def __init__(self, splits: Sequence[Split], *, workers: int, streaming: bool = False) -> None:
@@ -43,22 +46,18 @@ class LeaseQueue:
         self._round_rows: float = 0
         self._round_left = 0
         self._started: set[int] = set()
-        self._returned: list[Lease] = []
-        self._given_back: set[int] = set()
 
     def __repr__(self) -> str:
         return f"<LeaseQueue splits={len(self._splits)} left={self.splits_left} leases={self._number} workers={self._workers}>"
 
     @property
     def splits_left(self) -> int:
-        """Splits that no worker has, those given back included."""
-        return len(self._splits) - self._next + sum(len(lease.splits) for lease in self._returned)
+        """Splits that no worker has."""
+        return len(self._splits) - self._next
 
     def take(self, worker: int) -> Lease | None:
         """Give the next lease to a worker; None if nothing is left."""
         self._started.add(worker)
-        if self._returned:
-            return self._returned.pop(0)
         if self._next == len(self._splits):
             return None
         end = self._end_of_lease()
@@ -67,19 +66,6 @@ class LeaseQueue:
         self._next = end
         self._rows_left -= lease.rows
         return lease
-
-    def give_back(self, lease: Lease) -> None:
-        """Offer a lease again whose worker was lost before anything of it was passed on.
-
-        Raises:
-            ValueError: it had been given back before, or is not of this queue.
-        """
-        if lease.number in self._given_back:
-            raise ValueError(f"lease {lease.number} was given back before")
-        if not 0 <= lease.number < self._number:
-            raise ValueError(f"lease {lease.number} is not of this queue")
-        self._given_back.add(lease.number)
-        self._returned.append(lease)
 
     def _end_of_lease(self) -> int:
         if self._round_left == 0:
@@ -98,8 +84,8 @@ class LeaseQueue:
             share = STREAMED_SHARE
         else:
             share = KEPT_SHARE if self._next == 0 else 1.0
-        rows = math.ceil(self._rows_left * share / self._workers)
-        # Row counts need not divide evenly into splits: half a split more lets the last round be one lease a worker.
-        slack = self._rows_left / (len(self._splits) - self._next) / 2
-        self._round_rows = min(rows + (0 if self._streaming else slack), STREAMED_ROWS if self._streaming else math.inf)
+        rows = self._rows_left * share / self._workers
+        # Splits seldom add up to the share exactly: half a split more lets the last round be one lease a worker.
+        half_split = self._rows_left / (len(self._splits) - self._next) / 2
+        self._round_rows = min(rows, STREAMED_ROWS) if self._streaming else rows + half_split
         self._round_left = self._workers
