@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streamq.config import Config
 from streamq.connectors import registered
-from streamq.errors import ResourceLimit, SourceError, UnsupportedError
+from streamq.errors import QueryTimeout, ResourceLimit, SourceError, UnsupportedError
 from streamq.execution.analyze import analyze_query, explain_query
 from streamq.execution.host import QueryHost
 from streamq.execution.planning import Parameters, PlannedQuery, Planner, parse_select
@@ -95,9 +95,11 @@ class Database:
 
         async def start() -> Query:
             deadline = anyio.current_time() + timeout if timeout is not None else float("inf")
-            select = await self._in_thread(parse_select, sql)
-            planned = await self._in_thread(self._planner.plan, select, params, partitions)
-            return await self._start(planned, batch_rows, deadline, timeout)
+            with anyio.CancelScope(deadline=deadline):
+                select = await self._in_thread(parse_select, sql)
+                planned = await self._in_thread(self._planner.plan, select, params, partitions)
+                return await self._start(planned, batch_rows, deadline, timeout)
+            raise QueryTimeout(f"the query did not start within its timeout of {timeout} s")
 
         return QueryBatchStream(start, self._host.drop)
 
@@ -136,7 +138,9 @@ class Database:
     def statistics_nowait(self) -> DatabaseStatistics:
         """Do what `statistics()` does, for callers that cannot wait, such as a metrics collector on the same thread."""
         states = self._catalog.statistics()
-        return self._host.statistics(RelationStatistics(state.name, state.kind, state.rows, state.bytes) for state in states)
+        return self._host.statistics(
+            RelationStatistics(state.name, state.kind, state.rows, state.bytes, state.inserted) for state in states
+        )
 
     # Everything else
 
@@ -158,7 +162,7 @@ class Database:
             case Show(what="queries"):
                 return ExecuteResult("show", 0, _queries_table(self._host.queries()))
             case Insert(relation=relation, columns=columns, query=select):
-                rows = await self._read(select, params)
+                rows = await self._read(select, params, lambda schema: self._catalog.check_insert(relation, columns, len(schema), sql=sql))
                 inserted = await self._in_thread(self._catalog.insert_columns, relation, columns, rows)
                 return ExecuteResult("insert", inserted.rows)
             case _:
@@ -230,8 +234,9 @@ class Database:
         )
         return self._host.start(QueryRequest(planned.bound.sql, context, pool, deadline, timeout))
 
-    async def _read(self, select: Select, params: Parameters) -> pa.Table:
+    async def _read(self, select: Select, params: Parameters, check: Callable[[pa.Schema], object]) -> pa.Table:
         planned = await self._in_thread(self._planner.plan, select, params, None)
+        check(planned.bound.schema)
 
         async def start() -> Query:
             return await self._start(planned, 32_768, float("inf"), None)
@@ -248,6 +253,8 @@ class Database:
             return await analyze_query(planned, query)
         finally:
             query.cancel()
+            with anyio.CancelScope(shield=True):
+                await query.wait_ended()
 
     async def _insert_all(self, relation: str, batches: AsyncIterable[object]) -> InsertResult:
         rows, first, last = 0, None, -1

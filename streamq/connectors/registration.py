@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 
-import duckdb
 import pyarrow as pa
 
 from streamq.connectors.arrow import arrow_snapshot
 from streamq.connectors.files import file_snapshot
-from streamq.errors import BindError
+from streamq.errors import SourceError
 from streamq.plan.relations import RelationKind, RelationSnapshot
 from streamq.sql.catalog import SYSTEM_SCHEMA
-from streamq.storage.session import private_session
-from streamq.storage.text import identifier
+from streamq.storage.event_time import event_time
 
 
 class RegisteredRelation:
@@ -48,39 +46,10 @@ def registered(name: str, obj_or_path: object, watermark: str | None = None) -> 
         SourceError: no file matches, a file cannot be read or differs from the others in its columns, or the object has no Arrow data.
         BindError: the watermark does not fit.
     """
+    if not name:
+        raise SourceError("a registered relation needs a name")
     snapshot = file_snapshot(name, obj_or_path) if _is_path(obj_or_path) else arrow_snapshot(name, obj_or_path)
     return RegisteredRelation(name, snapshot, event_time(name, snapshot.schema, watermark) if watermark is not None else None)
-
-
-def event_time(name: str, schema: pa.Schema, watermark: str) -> tuple[str, str]:
-    """Find the one timestamp column that a watermark expression reads, by letting DuckDB bind it.
-
-    Raises:
-        BindError: there is no such column, or the expression is no timestamp.
-    """
-    times = [field for field in schema if pa.types.is_timestamp(field.type)]
-    with private_session() as con:
-        for field in () if _binds(con, f"SELECT ({watermark})") else times:
-            con.register("one column", pa.schema([field]).empty_table())
-            try:
-                bound = con.sql(f"SELECT ({watermark}) FROM {identifier('one column')}")
-            except duckdb.Error:
-                continue
-            if str(bound.types[0]).startswith("TIMESTAMP"):
-                return field.name, watermark
-    columns = ", ".join(field.name for field in times) or "there are none"
-    raise BindError(
-        f"the watermark {watermark!r} of {name} is not a timestamp made of one of its timestamp columns ({columns})",
-        hint="write it as: column - INTERVAL '5' SECOND",
-    )
-
-
-def _binds(con: duckdb.DuckDBPyConnection, sql: str) -> bool:
-    try:
-        con.sql(sql)
-    except duckdb.Error:
-        return False
-    return True
 
 
 def _is_path(value: object) -> bool:

@@ -107,12 +107,17 @@ class QueryStatistics:
 
 @dataclass(frozen=True, slots=True)
 class RelationStatistics:
-    """What a relation holds: `rows`, and `bytes` as stored (files) or of Arrow buffers (memory)."""
+    """What a relation holds: `rows`, and `bytes` as stored (files) or of Arrow buffers (memory).
+
+    `inserted` counts the rows that were ever inserted, None where rows come from elsewhere. Of a source with a retention,
+    the first `inserted - rows` of them have been dropped.
+    """
 
     name: str
     kind: str
     rows: int
     bytes: int
+    inserted: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from streamq.sql.positions import place
 _NOISE = re.compile(r"^(\w+ )+Error: ")
 _HINT_LINE = re.compile(r"^\s*(Did you mean|Candidate (bindings|tables|functions|macros)|Either add|Use |Try )", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z_]\w*")
+_QUOTED = re.compile(r'"([^"]+)"')
 _SKIPPED = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 MAX_CANDIDATES = 6
 
@@ -37,7 +38,7 @@ def read_complaint(error: duckdb.Error) -> Complaint:
     except json.JSONDecodeError:
         message, hint = _split_hint(text)
         return Complaint(type(error).__name__, message, hint, None, None)
-    message, hint = _split_hint(fields["exception_message"])
+    message, hint = _in_our_words(*_split_hint(fields["exception_message"]))
     position = fields.get("position")
     return Complaint(fields["exception_type"], message, hint, int(position) if position is not None else None, fields.get("name"))
 
@@ -53,6 +54,52 @@ def _split_hint(text: str) -> tuple[str, str | None]:
     return " ".join(lines), None
 
 
+# What DuckDB says, what to say instead, and the hint (None: DuckDB's). Only where its words mislead.
+_WORDS: tuple[tuple[re.Pattern[str], str, str | None], ...] = (
+    (
+        re.compile(r"^No function matches .*'epoch_us\((\w+)[^']*\)'.*"),
+        r"a time window needs a column of type TIMESTAMP, not \1",
+        "cast it: CAST(column AS TIMESTAMP)",
+    ),
+    (
+        re.compile(r"^No function matches the given name and argument types '(\W+)\((\w+)(?:_LITERAL)?, (\w+?)(?:_LITERAL)?\)'.*"),
+        r"\1 does not take \2 and \3",
+        "cast one side to the type of the other: CAST(… AS type)",
+    ),
+    (
+        re.compile(r"^No function matches the given name and argument types '(\W+)\((\w+?)(?:_LITERAL)?\)'.*"),
+        r"\1 does not take \2",
+        "cast it to a number: CAST(… AS type)",
+    ),
+    (
+        re.compile(r"^No function matches the given name and argument types '(\w+)\((.*)\)'.*"),
+        r"\1 does not take these arguments: (\2)",
+        None,
+    ),
+    (re.compile(r"^Could not choose a best candidate function .*\"(\W+)\((.*)\)\"\..*"), r"the types around \1 are not clear: (\2)", None),
+    (re.compile(r"^(Referenced column \".*\" was not found) because the FROM clause is missing"), r"\1: there is no FROM here", None),
+    (re.compile(r"^Window functions are not supported here"), "a window function stands without OVER (…)", "write OVER () behind it"),
+    (
+        re.compile(r"^Unable to transform python value of type '<class '(.*)'>' to DuckDB LogicalType"),
+        r"a parameter of the Python type \1 is no SQL value",
+        "pass numbers, strings, bytes, dates, times, Decimal, UUID, lists or dicts of these, or None",
+    ),
+)
+
+
+def _in_our_words(message: str, hint: str | None) -> tuple[str, str | None]:
+    """Put a message that misleads into other words.
+
+    >>> _in_our_words("No function matches the given name and argument types '+(BIGINT, VARCHAR)'. You might …", "Candidate …")[0]
+    '+ does not take BIGINT and VARCHAR'
+    """
+    hint = None if hint is None else hint.replace(": : ", ": ")
+    for pattern, words, advice in _WORDS:
+        if pattern.match(message):
+            return pattern.sub(words, message), advice or hint
+    return message, hint
+
+
 def bind_error(complaint: Complaint, user_sql: str, given_sql: str) -> SqlError:
     """Make the user's error of a complaint about `given_sql`, placed in `user_sql`.
 
@@ -61,6 +108,8 @@ def bind_error(complaint: Complaint, user_sql: str, given_sql: str) -> SqlError:
     offset = complaint.position
     if given_sql != user_sql:
         offset = _transfer(complaint, user_sql, given_sql)
+    if offset is None and (quoted := _QUOTED.search(complaint.message)):
+        offset = find_word(user_sql, quoted[1])
     line, column = place(user_sql, offset) if offset is not None else (None, None)
     kind = SqlSyntaxError if complaint.kind.startswith("Parser") else BindError
     return kind(complaint.message, sql=user_sql, line=line, column=column, hint=complaint.hint)

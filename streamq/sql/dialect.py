@@ -120,6 +120,20 @@ class StreamqParser(DuckDBParser):
             return int(token.start)
         return int(self._tokens[-1].end) + 1 if self._tokens else 0
 
+    def _parse_csv(self, parse_method: Callable[[], Any], sep: TokenType = TokenType.COMMA) -> list[Any]:
+        """Read items between commas. One comma may end them, as in DuckDB; nothing may be missing before one."""
+
+        def parse_item() -> Any:
+            if sep == TokenType.COMMA and self._curr and self._curr.token_type == sep:
+                self.raise_error("Required item missing")
+            return parse_method()
+
+        return super()._parse_csv(parse_item, sep)
+
+    def _parse_user_defined_type(self, identifier: exp.Identifier) -> exp.Expr | None:
+        # Whether there is such a type is for DuckDB to say.
+        return exp.DataType.build(identifier, udt=True)
+
     def _parse_as_command(self, start: Token) -> exp.Command:
         self.reject(f"{start.text.upper()} is not part of streamq's SQL here", start)
 

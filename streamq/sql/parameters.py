@@ -99,6 +99,10 @@ def _positional_values(
         given = ()
     if isinstance(given, str | bytes):
         raise BindError("a single string is no sequence of parameters", sql=select.sql, hint="pass a list or tuple of values")
+    if given is not None and not isinstance(given, Sequence):
+        raise BindError(
+            f"parameters are a sequence or a mapping, not {type(given).__name__}", sql=select.sql, hint="pass a list or tuple of values"
+        )
     values = tuple(given or ())
     if len(values) < wanted:
         missing = ", ".join(f"${number}" for number in range(len(values) + 1, wanted + 1))

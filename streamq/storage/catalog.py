@@ -18,6 +18,7 @@ from streamq.storage.rows import InsertResult
 from streamq.storage.source import PushedSource
 from streamq.storage.table import KeyedTable, Parameters, TableStore
 from streamq.storage.text import did_you_mean
+from streamq.storage.versions import TableVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,9 @@ class Catalog:
                     hint="drop these views first, or use CASCADE",
                 )
             self._infos = None
-            gone = tuple(self._entries.pop(key) for key in (*reversed(dependents), entry.name.lower()))
+            keys = (*reversed(dependents), entry.name.lower())
+            gone = tuple(self._entries[key] for key in keys)
+            self._entries = {key: kept for key, kept in self._entries.items() if key not in keys}
             if isinstance(entry, KeyedTable):
                 entry.drop()
             return gone
@@ -172,14 +175,40 @@ class Catalog:
         """Insert the rows of a query into the columns that an INSERT names, in this order; without names into all columns.
 
         Raises:
-            BindError: there are more or fewer columns than names.
+            BindError: as for `check_insert`.
             SourceError, ResourceLimit: as for `insert`.
         """
-        relation = self._writable(name)
+        names = self.check_insert(name, columns, table.num_columns)
+        return self._writable(name).insert(table.rename_columns(names))
+
+    def check_insert(self, name: str, columns: Sequence[str], given: int, *, sql: str | None = None) -> list[str]:
+        """Name the columns into which an INSERT of `given` columns writes.
+
+        Raises:
+            BindError: nothing that can be written to has this name, or a column does not exist or is named twice, or there are more
+                or fewer columns than names.
+        """
+        try:
+            relation = self._writable(name)
+        except SourceError as error:
+            raise BindError(str(error), sql=sql) from None
+        known = {column.lower() for column in relation.schema.names}
         names = list(columns or relation.schema.names)
-        if len(names) != table.num_columns:
-            raise BindError(f"INSERT INTO {relation.name} gives {table.num_columns} columns for {len(names)}: {', '.join(names)}")
-        return relation.insert(table.rename_columns(names))
+        for number, column in enumerate(names):
+            if column.lower() not in known:
+                raise BindError(
+                    f"{relation.name} has no column {column!r}{did_you_mean(column, relation.schema.names)}",
+                    sql=sql,
+                    hint=f"columns: {', '.join(relation.schema.names)}",
+                )
+            if column.lower() in {earlier.lower() for earlier in names[:number]}:
+                raise BindError(f"INSERT INTO {relation.name} names the column {column!r} twice", sql=sql)
+        if len(names) != given:
+            raise BindError(
+                f"INSERT INTO {relation.name} gives {given} column{'s' * (given != 1)} for {len(names)}: {', '.join(names)}",
+                sql=sql,
+            )
+        return names
 
     def update(self, statement: Update, parameters: Parameters = None) -> int:
         """Run UPDATE; gives the number of rows that it changed. Raises as `KeyedTable.update`, BindError if it is no table."""
@@ -197,7 +226,7 @@ class Catalog:
         """
         entry = self._existing(name)
         if not isinstance(entry, PushedSource):
-            raise SourceError(f"{entry.name!r} is a {_kind(entry)}; only a source that rows are pushed into can be finished")
+            raise SourceError(f"{entry.name!r} is a {_said(entry)}; only a source that rows are pushed into can be finished")
         entry.finish()
 
     def remove(self, name: str) -> None:
@@ -266,25 +295,30 @@ class Catalog:
 
     def relations(self) -> tuple[Relation, ...]:
         """Give every relation that is not a view, in order of creation."""
-        with self.commits.cut():
-            return tuple(entry for entry in self._entries.values() if not isinstance(entry, View))
+        return tuple(entry for entry in self._entries.values() if not isinstance(entry, View))
 
     def snapshot(self, names: Iterable[str]) -> Mapping[str, RelationSnapshot]:
         """Take one cut over several relations, by the names as given: no write is in one of them and not in another.
 
         Raises:
             BindError: a name is unknown or a view's.
+            ResourceLimit: a table does not fit into memory as Arrow.
         """
         with self.commits.cut():
-            return {name: self.relation(name).snapshot() for name in names}
+            snapshots = {name: self.relation(name).snapshot() for name in names}
+        for snapshot in snapshots.values():
+            if isinstance(snapshot, TableVersion):
+                snapshot.read_out()
+        return snapshots
 
     def _set(self, entry: Relation | View) -> None:
-        self._entries[entry.name.lower()] = entry
+        # Never changed in place: who only looks takes no lock.
+        self._entries = {**self._entries, entry.name.lower(): entry}
         self._infos = None
 
     def _check_free(self, name: str) -> None:
         if name in self:
-            kind = _kind(self._entries[name.lower()])
+            kind = _said(self._entries[name.lower()])
             raise BindError(f"there is a {kind} named {name!r} already", hint="drop it first, or use another name")
 
     def _existing(self, name: str) -> Relation | View:
@@ -301,13 +335,13 @@ class Catalog:
     def _writable(self, name: str) -> PushedSource | KeyedTable:
         entry = self._existing(name)
         if not isinstance(entry, PushedSource | KeyedTable):
-            raise SourceError(f"{entry.name!r} is a {_kind(entry)}, which cannot be written to; insert into a source or a table")
+            raise SourceError(f"{entry.name!r} is a {_said(entry)}, which cannot be written to; insert into a source or a table")
         return entry
 
     def _table(self, name: str) -> KeyedTable:
         entry = self.entry(name)
         if not isinstance(entry, KeyedTable):
-            raise BindError(f"{entry.name!r} is a {_kind(entry)}", hint="only the rows of a table can be updated or deleted")
+            raise BindError(f"{entry.name!r} is a {_said(entry)}", hint="only the rows of a table can be updated or deleted")
         return entry
 
 
@@ -326,6 +360,12 @@ def _state(relation: Relation) -> RelationState:
 
 def _kind(entry: Relation | View) -> RelationKind:
     return "view" if isinstance(entry, View) else entry.kind
+
+
+def _said(entry: Relation | View) -> str:
+    """Say for people what an entry is."""
+    kind = _kind(entry)
+    return "registered relation" if kind == "registered" else kind
 
 
 def _info(entry: Relation | View) -> RelationInfo:

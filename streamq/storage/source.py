@@ -21,6 +21,7 @@ from streamq.plan.relations import RelationKind
 from streamq.sql.catalog import SYSTEM_SCHEMA
 from streamq.sql.statements import CreateSource
 from streamq.storage.commits import Commits
+from streamq.storage.event_time import check_watermark
 from streamq.storage.memory import MemorySnapshot, Unit, snapshot_of
 from streamq.storage.routing import routable, route
 from streamq.storage.rows import InsertResult, table_of
@@ -92,13 +93,16 @@ class PushedSource:
                 hint="give your column another name",
             )
         options = source_options(statement.options, sql=statement.sql)
+        watermark = statement.watermark
+        if watermark is not None:
+            watermark = check_watermark(statement.name, schema, *watermark, sql=statement.sql)
         return cls(
             statement.name,
             schema,
             commits=commits,
             shards=shards,
             partition_by=statement.partition_by,
-            watermark=statement.watermark,
+            watermark=watermark,
             max_bytes=max_bytes,
             options=options,
         )

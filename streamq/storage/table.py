@@ -1,12 +1,13 @@
 """Tables with a primary key, kept in a DuckDB of the database's own: insert is upsert, UPDATE and DELETE are SQL.
 
-A snapshot is an Arrow table of everything, made once per version of the table.
+A write is one transaction, and becomes visible with its commit; a snapshot is a transaction too (see `versions`). So nobody
+who reads waits for a large write, and no write waits for a copy of the table.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -19,15 +20,15 @@ from streamq.errors import (
     StreamqError,
 )
 from streamq.plan.relations import RelationKind
+from streamq.sql.diagnostics import bind_error, read_complaint
 from streamq.sql.statements import CreateTable, Delete, Update
 from streamq.storage.commits import Commits
-from streamq.storage.memory import MemorySnapshot, Unit, snapshot_of
 from streamq.storage.rows import InsertResult, table_of
 from streamq.storage.session import private_session
 from streamq.storage.text import did_you_mean, identifier
 from streamq.storage.types import arrow_schema
+from streamq.storage.versions import TableVersion
 
-_T = TypeVar("_T")
 Parameters = Sequence[object] | Mapping[str, object] | None
 _INPUT = "inserted rows"
 _PLACE = "inserted rows: place"
@@ -35,15 +36,19 @@ _OLD = "rows before the update"
 
 
 class TableStore:
-    """The DuckDB in which a database keeps its tables. The commit lock serializes its use."""
+    """The DuckDB in which a database keeps its tables.
+
+    `con` is for writes; who uses it holds `writing`, and takes the commit lock inside of that, never around it.
+    """
 
     def __init__(self, commits: Commits) -> None:
         self.commits = commits
+        self.writing = threading.Lock()
         self.con = private_session()
 
     def close(self) -> None:
         """Give the memory of all tables back. Snapshots stay readable."""
-        with self.commits.cut():
+        with self.writing:
             self.con.close()
 
 
@@ -73,10 +78,11 @@ class KeyedTable:
         self.primary_key = tuple(by_lower[key.lower()] for key in primary_key)
         self._store = store
         self._written = 0
-        self._cached: MemorySnapshot | None = None
+        self._rows = 0
+        self._version: TableVersion | None = None
         self._last_bytes = 0
-        with store.commits.cut():
-            self._create(name)
+        with store.con.cursor() as con:
+            self._create(con)
 
     @classmethod
     def create(cls, statement: CreateTable, *, store: TableStore) -> KeyedTable:
@@ -91,15 +97,14 @@ class KeyedTable:
     @property
     def rows(self) -> int:
         """How many rows there are now."""
-        with self._store.commits.cut():
-            if self._cached is not None:
-                return self._cached.rows
-            return _count(self._store.con.execute(f"SELECT count(*) FROM {identifier(self.name)}"))
+        return self._rows
 
     @property
     def bytes(self) -> int:
-        """How many bytes the last snapshot took; 0 before the first."""
-        return self._last_bytes
+        """How many bytes the rows took when they were last read; 0 before the first time."""
+        version = self._version
+        known = None if version is None else version.bytes_read_out
+        return self._last_bytes if known is None else known
 
     @property
     def inserted(self) -> int:
@@ -114,11 +119,9 @@ class KeyedTable:
             SourceError: the rows do not fit the schema.
         """
         rows = table_of(data, self.schema, relation=self.name)
-        with self._store.commits.commit():
-            if rows.num_rows:
-                self._upsert(rows)
+        with self._store.writing:
             first = self._written
-            self._written += rows.num_rows
+            self._upsert(rows)
         return InsertResult(rows.num_rows, first, first + rows.num_rows - 1)
 
     def update(self, statement: Update, parameters: Parameters = None) -> int:
@@ -146,23 +149,19 @@ class KeyedTable:
         sql = f"DELETE FROM {identifier(self.name)}{_where(statement.where)}"
         return self._write(lambda con: _count(con.execute(sql, parameters)), statement.sql)
 
-    def snapshot(self) -> MemorySnapshot:
-        """Take a cut. The first after a change reads the table out; later ones share it."""
+    def snapshot(self) -> TableVersion:
+        """Take a cut. Copies nothing: the rows are read out when they are asked for. Without a change, the next cut is the same."""
         with self._store.commits.cut():
-            if self._cached is None:
-                columns = ", ".join(map(identifier, self.schema.names))
-                table = self._store.con.sql(f"SELECT {columns} FROM {identifier(self.name)}").to_arrow_table()
-                self._cached = snapshot_of(self.schema, [Unit(0, table.cast(self.schema))])
-                self._last_bytes = self._cached.bytes
-            return self._cached
+            if self._version is None:
+                self._version = TableVersion(self.name, self.schema, self._rows, self._store.con.cursor())
+            return self._version
 
     def drop(self) -> None:
         """Give the table's memory back. Snapshots stay readable."""
-        with self._store.commits.cut():
-            self._store.con.execute(f"DROP TABLE IF EXISTS {identifier(self.name)}")
+        with self._store.con.cursor() as con:
+            con.execute(f"DROP TABLE IF EXISTS {identifier(self.name)}")
 
-    def _create(self, table: str) -> None:
-        con = self._store.con
+    def _create(self, con: duckdb.DuckDBPyConnection) -> None:
         types = con.from_arrow(self.schema.empty_table()).types
         columns = [
             f"{identifier(field.name)} {kind}{'' if field.nullable else ' NOT NULL'}"
@@ -170,7 +169,7 @@ class KeyedTable:
         ]
         keys = ", ".join(map(identifier, self.primary_key))
         try:
-            con.execute(f"CREATE TABLE {identifier(table)} ({', '.join(columns)}, PRIMARY KEY ({keys}))")
+            con.execute(f"CREATE TABLE {identifier(self.name)} ({', '.join(columns)}, PRIMARY KEY ({keys}))")
         except duckdb.InvalidTypeException as error:
             raise BindError(
                 f"{self.name}: {_first_line(error)}",
@@ -188,29 +187,39 @@ class KeyedTable:
         con = self._store.con
         con.register(_INPUT, rows)
         try:
-            self._transact(lambda: _count(con.execute(f"INSERT OR REPLACE INTO {identifier(self.name)} ({columns}) {newest}")))
+            self._transact(
+                lambda: _count(con.execute(f"INSERT OR REPLACE INTO {identifier(self.name)} ({columns}) {newest}")),
+                written=rows.num_rows,
+            )
         except duckdb.Error as error:
             raise _translated(self.name, error, None) from error
         finally:
             con.unregister(_INPUT)
 
     def _write(self, change: Callable[[duckdb.DuckDBPyConnection], int], sql: str) -> int:
-        with self._store.commits.commit():
+        with self._store.writing:
             try:
                 return self._transact(lambda: change(self._store.con))
             except duckdb.Error as error:
                 raise _translated(self.name, error, sql) from error
 
-    def _transact(self, change: Callable[[], _T]) -> _T:
+    def _transact(self, change: Callable[[], int], *, written: int = 0) -> int:
         con = self._store.con
         con.begin()
         try:
             result = change()
+            rows = _count(con.execute(f"SELECT count(*) FROM {identifier(self.name)}"))
         except BaseException:
             con.rollback()
             raise
-        con.commit()
-        self._cached = None
+        # Only this waits for cuts, and lets them wait.
+        with self._store.commits.commit():
+            con.commit()
+            self._rows = rows
+            self._written += written
+            if self._version is not None:
+                self._last_bytes = self._version.bytes_read_out or self._last_bytes
+                self._version = None
         return result
 
     def _update_keys(self, con: duckdb.DuckDBPyConnection, statement: Update, parameters: Parameters) -> int:
@@ -219,7 +228,7 @@ class KeyedTable:
         where = _where(statement.where)
         assigned = {column.lower(): expression for column, expression in statement.assignments}
         con.execute(f"ALTER TABLE {table} RENAME TO {old}")
-        self._create(self.name)
+        self._create(con)
         values = ", ".join(f"({assigned[name.lower()]})" if name.lower() in assigned else identifier(name) for name in self.schema.names)
         # Under the table's own name, so that expressions may qualify their columns with it.
         changed = con.execute(
@@ -260,13 +269,17 @@ def _first_line(error: duckdb.Error) -> str:
 
 def _translated(table: str, error: duckdb.Error, sql: str | None) -> StreamqError:
     """Say which of streamq's errors an error of DuckDB is."""
-    message = f"{table}: {_first_line(error)}"
+    complaint = read_complaint(error)
+    message = f"{table}: {complaint.message}"
     match error:
         case duckdb.BinderException() | duckdb.CatalogException() | duckdb.ParserException() | duckdb.NotImplementedException():
+            bound = bind_error(complaint, sql or "", "")
             return BindError(
-                message,
+                bound.message,
                 sql=sql,
-                hint="UPDATE and DELETE see the table's own columns and parameters only",
+                line=bound.line,
+                column=bound.column,
+                hint=bound.hint or "UPDATE and DELETE see the table's own columns and parameters only",
             )
         case duckdb.ConstraintException():
             return SourceError(message)

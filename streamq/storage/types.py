@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from streamq.errors import BindError
+from streamq.sql.diagnostics import read_complaint
 from streamq.sql.statements import ColumnDef
 from streamq.storage.session import private_session
 from streamq.storage.text import identifier
@@ -55,7 +56,8 @@ def _arrow_type(con: duckdb.DuckDBPyConnection, relation: str, column: ColumnDef
     try:
         declared = con.sql(f"SELECT CAST(NULL AS {column.type}) AS {identifier(column.name)} LIMIT 0")
     except duckdb.Error as error:
-        raise BindError(f"{relation}.{column.name}: DuckDB has no type {column.type}: {str(error).splitlines()[0]}") from error
+        complaint = read_complaint(error)
+        raise BindError(f"{relation}.{column.name}: there is no type {column.type}: {complaint.message}", hint=complaint.hint) from error
     arrow = declared.to_arrow_table()
     # Rows travel as Arrow, so a type is kept exactly if it comes back as itself.
     if con.from_arrow(arrow).types[0] != declared.types[0]:

@@ -146,7 +146,7 @@ def test_writes_to_what_takes_none_are_refused(catalog: Catalog) -> None:
         catalog.delete(Delete("", "orders", None))
     with pytest.raises(SourceError, match="can be finished"):
         catalog.finish("people")
-    with pytest.raises(BindError, match="gives 1 columns for 2"):
+    with pytest.raises(BindError, match="gives 1 column for 2"):
         catalog.insert_columns("people", (), pa.table({"x": [2]}))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from streamq.sql.statements import ColumnDef, CreateTable, Delete, Update
 from streamq.storage.commits import Commits
 from streamq.storage.rows import InsertResult
 from streamq.storage.table import KeyedTable, TableStore
+from streamq.storage.versions import TableVersion
 
 
 @pytest.fixture
@@ -135,3 +137,40 @@ def test_statements_cannot_reach_files(table: KeyedTable) -> None:
     """Expressions see the table and nothing of the machine."""
     with pytest.raises((BindError, DataError)):
         table.update(update(("n", "(SELECT count(*) FROM read_csv('/etc/passwd'))")))
+
+
+def test_versions_stay_as_they_were_while_the_table_is_written(table: KeyedTable) -> None:
+    """Whenever a version is read out, and whatever was inserted, changed, deleted or given another key since, it has its own rows."""
+    chance = random.Random(7)
+    expected = {row[0]: row for row in rows(table)}
+    held: list[tuple[TableVersion, list[tuple[object, ...]]]] = []
+    for step in range(400):
+        key = chance.randrange(20)
+        match chance.choice(["insert", "insert", "update", "delete", "delete", "move"]):
+            case "insert":
+                table.insert({"id": key, "name": f"step {step}", "n": step})
+                expected[key] = (key, f"step {step}", step)
+            case "update":
+                table.update(update(("n", str(step)), where=f"id = {key}"))
+                if key in expected:
+                    expected[key] = (*expected[key][:2], step)
+            case "delete":
+                table.delete(Delete("DELETE …", "T t", f"id = {key}"))
+                expected.pop(key, None)
+            case "move":
+                table.update(update(("id", "19 - id")))
+                expected = {19 - old: (19 - old, *row[1:]) for old, row in expected.items()}
+        assert table.rows == len(expected)
+        held.append((table.snapshot(), sorted(expected.values())))
+        if len(held) > 10:
+            version, then = held.pop(chance.randrange(len(held)))
+            read = version.read(None, table.schema.names).table
+            assert sorted(tuple(row.values()) for row in read.to_pylist()) == then
+            assert version.rows == version.read_out().rows == len(then)
+
+
+def test_a_version_outlives_its_table(store: TableStore, table: KeyedTable) -> None:
+    """What was cut before DROP, or before the database was closed, can still be read out."""
+    version = table.snapshot()
+    table.drop()
+    assert version.read(None, ["id"]).table.num_rows == 3

@@ -1,0 +1,73 @@
+"""Event time: which column of a relation it is, and whether a watermark expression fits it."""
+
+from __future__ import annotations
+
+import duckdb
+import pyarrow as pa
+
+from streamq.errors import BindError
+from streamq.storage.session import private_session
+from streamq.storage.text import did_you_mean, identifier, type_name
+
+_HINT = "write it as: column - INTERVAL '5' SECOND"
+
+
+def event_time(name: str, schema: pa.Schema, watermark: str) -> tuple[str, str]:
+    """Find the one timestamp column that a watermark expression reads, by letting DuckDB bind it.
+
+    Raises:
+        BindError: there is no such column, or the expression is no timestamp.
+    """
+    times = [field for field in schema if pa.types.is_timestamp(field.type)]
+    with private_session() as con:
+        for field in () if _binds(con, f"SELECT ({watermark})") else times:
+            con.register("one column", pa.schema([field]).empty_table())
+            try:
+                bound = con.sql(f"SELECT ({watermark}) FROM {identifier('one column')}")
+            except duckdb.Error:
+                continue
+            if str(bound.types[0]).startswith("TIMESTAMP"):
+                return field.name, watermark
+    columns = ", ".join(field.name for field in times) or "there are none"
+    raise BindError(
+        f"the watermark {watermark!r} of {name} is not a timestamp made of one of its timestamp columns ({columns})",
+        hint=_HINT,
+    )
+
+
+def _binds(con: duckdb.DuckDBPyConnection, sql: str) -> bool:
+    try:
+        con.sql(sql)
+    except duckdb.Error:
+        return False
+    return True
+
+
+def check_watermark(name: str, schema: pa.Schema, column: str, watermark: str, *, sql: str | None = None) -> tuple[str, str]:
+    """Check that `column` is a timestamp and `watermark` a timestamp made of it; gives both, the column as the schema spells it.
+
+    Raises:
+        BindError: there is no such column, or one of the two is no timestamp.
+    """
+    field = next((field for field in schema if field.name.lower() == column.lower()), None)
+    if field is None:
+        raise BindError(
+            f"the WATERMARK column {column!r} is not a column of {name}{did_you_mean(column, schema.names)}",
+            sql=sql,
+            hint=f"columns: {', '.join(schema.names)}",
+        )
+    if not pa.types.is_timestamp(field.type):
+        raise BindError(f"the WATERMARK column {column!r} of {name} is of type {type_name(field.type)}, not a timestamp", sql=sql)
+    with private_session() as con:
+        con.register("one column", pa.schema([field]).empty_table())
+        try:
+            bound = con.sql(f"SELECT ({watermark}) FROM {identifier('one column')}")
+        except duckdb.Error as error:
+            raise BindError(
+                f"the watermark {watermark!r} of {name} is not made of {field.name} alone: {str(error).splitlines()[0]}",
+                sql=sql,
+                hint=_HINT,
+            ) from error
+        if not str(bound.types[0]).startswith("TIMESTAMP"):
+            raise BindError(f"the watermark {watermark!r} of {name} is of type {bound.types[0]}, not a timestamp", sql=sql, hint=_HINT)
+    return field.name, watermark
