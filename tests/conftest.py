@@ -39,6 +39,16 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return backend
 
 
+@pytest.fixture(scope="session", autouse=True)
+def temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give the tests, and what they start, a directory for temporary files that no other program writes to."""
+    directory = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(directory))
+        patch.setattr(tempfile, "tempdir", str(directory))
+        yield directory
+
+
 @pytest.fixture(scope="session")
 def parquet_file(tmp_path_factory: pytest.TempPathFactory) -> ParquetFile:
     """Write a table to a new Parquet file: `parquet_file(table, row_group_size=100)` gives its path."""

@@ -66,17 +66,20 @@ async def _run_command(invocation: Invocation) -> int:
 
 
 async def _dispatch(invocation: Invocation, notes: Console) -> None:
-    # Imported here, because help and wrong arguments need no engine.
-    from streamq.cli.demo import run_demo
-    from streamq.cli.run_sql import run_explain, run_query
-
+    # Imported where they are needed: help and wrong arguments need no engine, a query no demonstration.
     terminal = find_terminal(invocation.color)
     match invocation.command:
         case QueryCommand() as command:
+            from streamq.cli.run_sql import run_query
+
             await run_query(command, terminal, notes)
         case ExplainCommand() as command:
+            from streamq.cli.run_sql import run_explain
+
             await run_explain(command, terminal)
         case DemoCommand() as command:
+            from streamq.cli.demo import run_demo
+
             await run_demo(command, terminal)
         case command:
             assert_never(command)

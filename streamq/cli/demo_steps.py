@@ -7,40 +7,44 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A query to show. At most `rows` rows of its answer are drawn; all are read."""
+    """A query to show. At most `rows` rows of its answer are drawn; all are read. `shares` draws what each worker read, too."""
 
     title: str
     remark: str
     sql: str
     rows: int = 8
+    shares: bool = False
 
 
 SCAN = Step(
     "A parallel scan",
     "Workers read row groups side by side; batches arrive while they still read.",
     """\
-SELECT time_hour, carrier, flight, tailnum, origin, dest, dep_delay, arr_delay, air_time, distance
+SELECT time_hour, carrier, origin, dest, dep_delay, distance
 FROM flights""",
     rows=4,
+    shares=True,
 )
 
 PRUNED = Step(
     "The same with a filter",
-    "The statistics of the file rule out most row groups; they are never read.",
+    "The statistics in the file rule out most row groups; those are never read.",
     """\
 SELECT time_hour, carrier, flight, origin, dest, dep_delay
 FROM flights
-WHERE time_hour >= TIMESTAMP '2013-07-01' AND time_hour < TIMESTAMP '2013-07-15' AND dep_delay > 360
+WHERE time_hour >= TIMESTAMP '2013-07-01'
+  AND time_hour < TIMESTAMP '2013-07-15' AND dep_delay > 360
 ORDER BY time_hour, flight""",
     rows=4,
 )
 
 AGGREGATE = Step(
     "An aggregate in two phases",
-    "Every worker aggregates what it reads; the partial results, the spread included, are merged exactly.",
+    "Every worker aggregates what it reads; the partial results are merged exactly.",
     """\
-SELECT origin, count(*) AS flights, round(avg(dep_delay), 1) AS mean_delay,
-       round(stddev(dep_delay), 1) AS spread, max(dep_delay) AS worst, sum(distance) AS miles
+SELECT origin, count(*) AS flights, sum(distance) AS miles,
+       max(dep_delay) AS worst, round(avg(dep_delay), 1) AS mean_delay,
+       round(stddev(dep_delay), 1) AS spread
 FROM flights
 GROUP BY origin
 ORDER BY flights DESC""",
@@ -50,7 +54,8 @@ JOIN = Step(
     "Joins: airlines and planes",
     "The small tables go to every worker.",
     """\
-SELECT a.name AS airline, count(*) AS flights, round(avg(2013 - p.year), 1) AS plane_age,
+SELECT a.name AS airline, count(*) AS flights,
+       round(avg(2013 - p.year), 1) AS plane_age,
        round(avg(f.arr_delay), 1) AS arrival_delay
 FROM flights f
 JOIN airlines a ON a.carrier = f.carrier
@@ -64,9 +69,11 @@ WEATHER = Step(
     "A join by place and hour: the weather",
     "Does fog delay flights?",
     """\
-SELECT CASE WHEN w.visib >= 10 THEN '10 miles' WHEN w.visib >= 3 THEN '3 to 10' ELSE 'under 3' END AS visibility,
+SELECT CASE WHEN w.visib >= 10 THEN '10 miles'
+            WHEN w.visib >= 3 THEN '3 to 10'
+            ELSE 'under 3' END AS visibility,
        count(*) AS flights, round(avg(f.dep_delay), 1) AS mean_delay,
-       round(100 * avg(CASE WHEN f.dep_delay > 60 THEN 1 ELSE 0 END), 1) AS percent_late
+       round(100 * avg((f.dep_delay > 60)::INT), 1) AS percent_late
 FROM flights f
 JOIN weather w ON w.origin = f.origin AND w.time_hour = f.time_hour
 GROUP BY visibility
@@ -77,10 +84,11 @@ TUMBLE = Step(
     "Time windows: the worst days",
     "TUMBLE puts every flight into the one window of its day.",
     """\
-SELECT window_start, window_end, count(*) AS flights, count(*) FILTER (WHERE dep_time IS NULL) AS cancelled,
+SELECT window_start::DATE AS day, count(*) AS flights,
+       count(*) FILTER (WHERE dep_time IS NULL) AS cancelled,
        round(avg(dep_delay), 1) AS mean_delay
 FROM TUMBLE(flights, time_hour, INTERVAL '1' DAY)
-GROUP BY window_start, window_end
+GROUP BY window_start
 ORDER BY mean_delay DESC
 LIMIT 5""",
 )
@@ -98,13 +106,14 @@ LIMIT 5""",
 
 SESSION = Step(
     "Sessions: planes without a rest",
-    "A session goes on as long as the same plane leaves New York again within 12 hours.",
+    "A session lasts while the same plane leaves New York again within 12 hours.",
     """\
-SELECT tailnum, SESSION(time_hour, INTERVAL '12' HOUR).start AS first_departure, count(*) AS departures, sum(distance) AS miles
+SELECT tailnum, SESSION(time_hour, INTERVAL '12' HOUR).start AS departed,
+       count(*) AS departures, sum(distance) AS miles
 FROM flights
 WHERE tailnum IS NOT NULL
 GROUP BY tailnum, SESSION(time_hour, INTERVAL '12' HOUR)
-ORDER BY departures DESC, first_departure
+ORDER BY departures DESC, departed
 LIMIT 5""",
 )
 
@@ -112,7 +121,8 @@ TOP = Step(
     "A global top 5",
     "Every worker keeps its own top 5; the merge takes the best of them.",
     """\
-SELECT f.time_hour, a.name AS airline, f.origin, f.dest, f.dep_delay, f.arr_delay
+SELECT f.time_hour::DATE AS day, a.name AS airline, f.dest,
+       f.dep_delay, f.arr_delay
 FROM flights f
 JOIN airlines a ON a.carrier = f.carrier
 WHERE f.arr_delay IS NOT NULL
@@ -122,25 +132,34 @@ LIMIT 5""",
 
 RANK = Step(
     "A global rank over windows",
-    "RANK compares all weeks of the year with each other, wherever they were aggregated.",
+    "RANK compares all weeks of the year, wherever they were aggregated.",
     """\
-SELECT rank() OVER (ORDER BY avg(arr_delay) DESC) AS rank, window_start, window_end,
-       count(*) AS flights, round(avg(arr_delay), 1) AS mean_delay
+SELECT rank() OVER (ORDER BY avg(arr_delay) DESC) AS rank,
+       window_start::DATE AS week, count(*) AS flights,
+       round(avg(arr_delay), 1) AS mean_delay
 FROM TUMBLE(flights, time_hour, INTERVAL '7' DAY)
-GROUP BY window_start, window_end
+GROUP BY window_start
 ORDER BY rank
 LIMIT 5""",
 )
 
 STEPS = (SCAN, PRUNED, AGGREGATE, JOIN, WEATHER, TUMBLE, HOP, SESSION, TOP, RANK)
 
-EXPLAINED = AGGREGATE
+EXPLAINED = Step(
+    "EXPLAIN ANALYZE",
+    "How a query runs and why, what every worker executes, and what that took.",
+    """\
+SELECT origin, count(*) AS flights, round(avg(dep_delay), 1) AS mean_delay
+FROM flights
+WHERE month = 7
+GROUP BY origin""",
+)
 
 ENDLESS = Step(
     "A query that is let go",
-    "Every pair of flights to the same airport: billions of rows. We read five batches and leave the block.",
+    "All pairs of flights to the same airport: three billion rows. We read a few.",
     """\
-SELECT a.carrier, a.flight, b.carrier AS other_carrier, b.flight AS other_flight, a.dest
+SELECT a.carrier, a.flight, b.carrier AS carrier_2, b.flight AS flight_2
 FROM flights a
 JOIN flights b ON a.dest = b.dest""",
 )

@@ -1,0 +1,142 @@
+"""How the demonstration looks: a section for each query, as wide as the terminal has room."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterable, Sequence
+
+import anyio.to_thread
+from rich.box import ROUNDED
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from streamq.cli.demo_steps import Step
+from streamq.cli.sink import STDOUT_FD, FdSink
+from streamq.cli.table import Excerpt, console_for, render_table
+from streamq.cli.terminal import Terminal
+from streamq.plan.explain import StageRun
+
+WIDTH = 100
+"""Wide enough for every table of the demonstration; in a narrower terminal, tables show fewer columns."""
+INDENT = 2
+BAR = 36
+"""Characters of a bar that stands for as much as the largest."""
+
+
+class Page:
+    """Writes sections to standard output.
+
+    Raises (from every method):
+        BrokenPipeError: nobody reads standard output any more.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._width = min(terminal.width or WIDTH, WIDTH)
+        self._color = terminal.color
+        self._sink = FdSink(STDOUT_FD)
+        self._sections = 0
+
+    async def show_header(self, *lines: str) -> None:
+        """Begin the page."""
+        await self._show(Panel(Group(*lines), title=Text("streamq", style="bold"), title_align="left", box=ROUNDED, style="cyan"))
+
+    async def show_footer(self, *lines: str) -> None:
+        """End the page."""
+        await self._show("", Rule(style="cyan"), *(Text(line, style="bold") for line in lines))
+
+    async def show_step(
+        self, step: Step, excerpt: Excerpt | None, facts: Iterable[tuple[str, str]], *, shares: StageRun | None = None
+    ) -> None:
+        """Show a query with its answer, what ran, and if asked for what each worker had of it."""
+        answer = () if excerpt is None else (render_table(excerpt, self._width - INDENT), "")
+        bars = () if shares is None else (_bars(shares),)
+        await self._show_section(step, *answer, _facts(facts), *bars)
+
+    async def show_text(self, step: Step, text: str) -> None:
+        """Show a query with a text about it."""
+        await self._show_section(step, Text("\n".join(wrap_lines(text.rstrip("\n"), self._width - INDENT))))
+
+    async def _show_section(self, step: Step, *parts: RenderableType) -> None:
+        self._sections += 1
+        rule = Rule(Text(f"{self._sections} · {step.title}", style="bold"), align="left", style="cyan")
+        sql = Syntax(step.sql, "sql", theme="ansi_dark", background_color="default", word_wrap=True)
+        body = Group(Text(step.remark, style="italic"), "", sql, "", *parts)
+        await self._show("", rule, Padding(body, (0, 0, 0, INDENT)))
+
+    async def _show(self, *parts: RenderableType) -> None:
+        out = io.StringIO()
+        console_for(out, width=self._width, color=self._color).print(*parts, sep="\n")
+        lines = "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
+        await anyio.to_thread.run_sync(self._sink.write, lines.encode(), abandon_on_cancel=True)
+
+
+def wrap_lines(text: str, width: int) -> list[str]:
+    """Break the lines of a text that are too long; what follows is indented deeper than the line's own text, and its margin kept.
+
+    >>> wrap_lines("  | SELECT one,\\n  |   two, three, four", 18)
+    ['  | SELECT one,', '  |   two, three,', '  |     four']
+    """
+    return [part for line in text.splitlines() for part in (_wrap(line, width) or [""])]
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    margin = line[: len(line) - len(line.lstrip(" |"))]
+    return textwrap.wrap(
+        line[len(margin) :], width, initial_indent=margin, subsequent_indent=f"{margin}  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """Write how many there are of something.
+
+    >>> count(1, "task"), count(1500, "row"), count(2, "batch", "batches"), count(2, "worker process")
+    ('1 task', '1,500 rows', '2 batches', '2 worker processes')
+    """
+    plural = f"{one}es" if one.endswith("s") else f"{one}s"
+    return f"{number:,} {one if number == 1 else many or plural}"
+
+
+def seconds(value: float) -> str:
+    """Write a time as people say it.
+
+    >>> seconds(0.0123), seconds(1.5)
+    ('12 ms', '1.50 s')
+    """
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(style="green")
+    for name, fact in facts:
+        grid.add_row(name, fact)
+    return grid
+
+
+def _bars(run: StageRun) -> Table:
+    """Draw how the rows of a stage were shared out."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(style="cyan", no_wrap=True)
+    grid.add_column(justify="right", style="green", no_wrap=True)
+    grid.add_column(justify="right", style="green", no_wrap=True)
+    for worker, bar in zip(run.workers, bars([worker.rows for worker in run.workers]), strict=True):
+        grid.add_row(f"worker {worker.worker}", bar, count(worker.rows, "row"), f"busy {seconds(worker.busy_s)}")
+    return grid
+
+
+def bars(values: Sequence[int]) -> list[str]:
+    """Draw values as bars, the largest of which has full length.
+
+    >>> bars([0, 50, 100])
+    ['', '██████████████████', '████████████████████████████████████']
+    """
+    largest = max(values, default=0) or 1
+    return ["█" * round(BAR * value / largest) for value in values]
