@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import anyio
 import anyio.abc
 
 from streamq.config import Config
-from streamq.errors import QueryCancelled, StreamClosed
+from streamq.errors import QueryCancelled, StreamClosed, StreamqError
+from streamq.execution.budget import Admission, PoolKind, channel_budget
 from streamq.execution.events import emit_query_ended, emit_query_started
 from streamq.execution.jobs import PoolStatistics, WorkerPool
 from streamq.execution.processes import ProcessPool
@@ -24,10 +26,18 @@ from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, Re
 from streamq.execution.threads import ThreadPool
 from streamq.flow.inbox import Inbox
 from streamq.flow.scopes import one_error
+from streamq.kernels.session import translate
 
-PoolKind = Literal["process", "thread"]
 PLANNING_THREADS = 8
 """Binding, planning, inserts and merges of all queries share these; more would only take turns on the interpreter lock."""
+
+
+class _Opening:
+    """A pool that is being opened, and what became of it."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.failure: StreamqError | None = None
 
 
 class QueryHost:
@@ -36,10 +46,12 @@ class QueryHost:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.limiter = anyio.CapacityLimiter(PLANNING_THREADS)
+        self._waiting = channel_budget(config)
+        self._admissions: dict[PoolKind, Admission] = {kind: Admission(config, kind) for kind in ("process", "thread")}
         self._totals = Totals()
         self._queries: dict[str, Query] = {}
         self._pools: dict[PoolKind, WorkerPool] = {}
-        self._opening: dict[PoolKind, anyio.Event] = {}
+        self._opening: dict[PoolKind, _Opening] = {}
         self._numbers = itertools.count(1)
         self._dropped: Inbox[str]
         self._tasks: anyio.abc.TaskGroup
@@ -59,16 +71,19 @@ class QueryHost:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
         self._closed = True
         try:
-            with anyio.CancelScope(shield=True):
-                await self._end_queries()
-            self._ending.set()
-            self._dropping.cancel()
-            await self._tasks.__aexit__(kind, error, trace)
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._end_queries()
+            finally:
+                # Whatever came in between: what is left now ends by being cancelled.
+                self._ending.set()
+                self._dropping.cancel()
+                await self._tasks.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
             # The body's own error goes on as itself; only a failure of ours replaces it.
             failure = one_error(group)
             if failure is not error:
-                raise failure from None
+                raise failure from failure.__cause__
         finally:
             self._dropped.close()
         return False
@@ -86,7 +101,7 @@ class QueryHost:
             StreamClosed: the database has been closed.
         """
         self.check_open()
-        query = Query(request, self.limiter, self._query_ended)
+        query = Query(request, self._admissions[request.pool.kind], self._waiting, self.limiter, self._query_ended)
         emit_query_started(
             query.id,
             request.sql,
@@ -135,23 +150,29 @@ class QueryHost:
         Raises:
             StreamqError: the platform cannot run such a pool.
         """
-        while kind not in self._pools:
-            self.check_open()
-            opening = self._opening.get(kind)
-            if opening is not None:
-                await opening.wait()
-                continue
-            opened = self._opening[kind] = anyio.Event()
-            try:
-                self._pools[kind] = await self._tasks.start(self._hold_pool, kind, name=f"streamq: {kind} pool")
-            finally:
-                del self._opening[kind]
-                opened.set()
+        if kind in self._pools:
+            return self._pools[kind]
+        opening = self._opening.get(kind)
+        if opening is None:
+            # A task of the host opens it: a caller that is cancelled meanwhile takes nothing from the others that wait for it.
+            opening = self._opening[kind] = _Opening()
+            self._tasks.start_soon(self._hold_pool, kind, opening, name=f"streamq: {kind} pool")
+        await opening.done.wait()
+        self.check_open()
+        if opening.failure is not None:
+            raise opening.failure
         return self._pools[kind]
 
-    async def _hold_pool(self, kind: PoolKind, *, task_status: anyio.abc.TaskStatus[WorkerPool]) -> None:
-        async with (ProcessPool if kind == "process" else ThreadPool)(self.config) as pool:
-            task_status.started(pool)
+    async def _hold_pool(self, kind: PoolKind, opening: _Opening) -> None:
+        async with AsyncExitStack() as stack:
+            try:
+                self._pools[kind] = await stack.enter_async_context((ProcessPool if kind == "process" else ThreadPool)(self.config))
+            except Exception as error:
+                opening.failure = translate(error, f"starting the {kind} pool")
+                return
+            finally:
+                del self._opening[kind]
+                opening.done.set()
             await self._ending.wait()
 
     # The end of queries

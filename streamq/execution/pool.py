@@ -23,7 +23,7 @@ import anyio.to_thread
 import pyarrow as pa
 
 from streamq.config import Config
-from streamq.errors import QueryCancelled, StreamqError, WorkerCrashed
+from streamq.errors import QueryCancelled, QueryError, ResourceLimit, StreamqError, WorkerCrashed
 from streamq.execution.directories import make_pool_directory, remove_pool_directory
 from streamq.execution.jobs import Job, JobResult, PoolStatistics, RunningJob, WorkerStatistics
 from streamq.execution.runner import BatchReady, Cancel, Cancelled, Command, Done, Event, Failed, Grant, Open
@@ -91,7 +91,7 @@ class PooledJob:
         return self
 
     async def __anext__(self) -> pa.RecordBatch:
-        await anyio.lowlevel.checkpoint()
+        # No checkpoint where a batch is there already: the reader's channel, behind this, is one for every batch.
         while not self._batches and not self.ended.is_set():
             self._changed = anyio.Event()
             await self._changed.wait()
@@ -173,15 +173,23 @@ class Pool(ABC):
 
     async def __aenter__(self) -> Self:
         self._check_platform()
-        self.directory = await anyio.to_thread.run_sync(make_pool_directory, self.config.temp_dir)
         self._inbox: Inbox[tuple[WorkerLink, Report]] = Inbox()
+        try:
+            self.directory = await anyio.to_thread.run_sync(make_pool_directory, self.config.temp_dir)
+        except BaseException:
+            self._inbox.close()
+            raise
         self._worker_gone = anyio.Event()
         self._taking = anyio.CancelScope(shield=True)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._take_reports, name=f"streamq: {self.kind} pool")
-        for seat in self._seats:
-            self._start(seat)
+        try:
+            for seat in self._seats:
+                self._start(seat)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -193,7 +201,8 @@ class Pool(ABC):
             # The body's error is not the task group's: it goes on as itself.
             await self._tasks.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
-            raise one_error(group) from None
+            failure = one_error(group)
+            raise failure from failure.__cause__
         finally:
             self._inbox.close()
             with anyio.CancelScope(shield=True):
@@ -264,7 +273,10 @@ class Pool(ABC):
     # Workers
 
     def _start(self, seat: _Seat) -> WorkerLink:
-        link = seat.link = self._start_worker(seat.number, lambda link, report: self._inbox.post((link, report)))
+        try:
+            link = seat.link = self._start_worker(seat.number, lambda link, report: self._inbox.post((link, report)))
+        except (OSError, RuntimeError) as error:  # no descriptors or no threads are left
+            raise ResourceLimit(f"worker {seat.number} ({self.kind}) could not be started: {error}") from error
         self._by_link[link] = seat
         return link
 
@@ -280,7 +292,10 @@ class Pool(ABC):
         with self._taking:
             while True:
                 for link, report in await self._inbox.take():
-                    self._receive(link, self._by_link[link], report)
+                    try:
+                        self._receive(link, self._by_link[link], report)
+                    except Exception as error:  # this task must go on: all that end wait for it
+                        self._distrust(link, error)
 
     def _receive(self, link: WorkerLink, seat: _Seat, report: Report) -> None:
         match report:
@@ -299,6 +314,15 @@ class Pool(ABC):
             case _:
                 assert_never(report)
 
+    def _distrust(self, link: WorkerLink, error: Exception) -> None:
+        """Fail the jobs of a worker that reported what cannot be, and end it."""
+        if (seat := self._by_link.get(link)) is not None:
+            for job_id in list(seat.jobs):
+                failure = QueryError(f"internal error: worker {seat.number} ({self.kind}) was not understood: {error!r}")
+                failure.__cause__ = error
+                seat.end_job(job_id, failure, 0.0)
+            link.stop()
+
     def _worker_ended(self, link: WorkerLink, seat: _Seat, reason: str) -> None:
         del self._by_link[link]
         was_ready, seat.ready, seat.link = seat.ready, False, None
@@ -310,9 +334,10 @@ class Pool(ABC):
         if self._closing:
             return
         seat.restarts += 1
-        if was_ready:
-            self._start(seat)
         # One that could not even start is tried again with the next job, which then has the reason if it fails too.
+        if was_ready:
+            with suppress(ResourceLimit):
+                self._start(seat)
 
     def _lost(self, seat: _Seat, reason: str) -> StreamqError:
         if self._closing:

@@ -7,6 +7,7 @@ thread is also the worker's parent as the system knows it, so it lives as long a
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal, Self
 
 from streamq.errors import StreamqError
+from streamq.execution.budget import session_bytes
 from streamq.execution.jobs import Job
 from streamq.execution.pool import Pool, PostReport, WorkerEnded, WorkerReady
 from streamq.execution.protocol import Frames, Inline, InSlot, Ready, Setup, pack
@@ -24,6 +26,8 @@ from streamq.execution.runner import BatchReady, Cancelled, Command, Done, Faile
 from streamq.execution.tables import SharedTables
 
 RECEIVE_BYTES = 65_536
+START_S = 60.0
+"""A worker that has not reported by then never will: it starts in a fraction of a second."""
 
 
 class ProcessPool(Pool):
@@ -47,7 +51,7 @@ class ProcessPool(Pool):
         setup = Setup(
             worker=number,
             parent_pid=os.getpid(),
-            memory_bytes=config.memory_bytes // config.workers,
+            memory_bytes=session_bytes(config, self.kind),
             directory=self.directory,
             spill_directory=os.path.join(self.directory, f"worker-{number}"),
             slots=config.slots,
@@ -140,6 +144,8 @@ class _ProcessLink:
 
     def _receive(self, ring: Ring) -> None:
         """Pass on what the worker says, until it says no more."""
+        if not self._outbox.wait_readable(START_S):
+            raise StreamqError(f"it said nothing within {START_S:g} s")
         frames = Frames()
         while data := self._outbox.receive():
             for message in frames.feed(data):
@@ -175,6 +181,12 @@ class _Outbox:
                 if self._flusher is None:
                     self._flusher = threading.Thread(target=self._flush, name="streamq outbox", daemon=True)
                     self._flusher.start()
+
+    def wait_readable(self, timeout_s: float) -> bool:
+        """Wait until the worker says something or is gone; False if it does not in time."""
+        poll = select.poll()
+        poll.register(self._ours, select.POLLIN)
+        return bool(poll.poll(timeout_s * 1_000))
 
     def receive(self) -> bytes:
         """Wait for what the worker says; nothing when it is gone."""

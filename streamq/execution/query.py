@@ -7,28 +7,26 @@ scope, and `wait_ended` returns when nothing of it is left.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
-import anyio.to_thread
 import pyarrow as pa
 
 from streamq.errors import QueryCancelled, QueryError, QueryTimeout, StreamqError
+from streamq.execution.budget import Admission
 from streamq.execution.jobs import WorkerPool
 from streamq.execution.output import ReaderOutput
 from streamq.execution.stages import PlanContext, PlanRun
 from streamq.execution.statistics import Outcome, QueryStatistics
-from streamq.flow.channel import Channel
+from streamq.flow.channel import ByteBudget, Channel
 from streamq.plan.explain import StageRun
 
 CHANNEL_ROWS = 131_072
 """Four batches of the default size: enough that a reader which keeps up never waits, small beside what workers hold."""
 CHANNEL_BYTES = 16 << 20
-"""Four slots of a worker's ring."""
+"""Four slots of a worker's ring. All queries together have a budget besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +43,26 @@ class QueryRequest:
 class Query:
     """A query that was started and has not been forgotten."""
 
-    def __init__(self, request: QueryRequest, limiter: anyio.CapacityLimiter, on_end: Callable[[Query], None]) -> None:
+    def __init__(
+        self,
+        request: QueryRequest,
+        admission: Admission,
+        waiting: ByteBudget,
+        limiter: anyio.CapacityLimiter,
+        on_end: Callable[[Query], None],
+    ) -> None:
         plan = request.context.plan
         self.id = request.context.query_id
         self.sql = request.sql
         self.schema: pa.Schema = plan.schema
         self.positions = {name: snapshot.rows for name, snapshot in request.context.snapshots.items()}
-        self.channel = Channel(CHANNEL_ROWS, CHANNEL_BYTES)
+        self.channel = Channel(CHANNEL_ROWS, CHANNEL_BYTES, waiting)
         self.outcome: Outcome = "running"
         self.error: StreamqError | None = None
         self._request = request
-        self._limiter = limiter
         self._on_end = on_end
         self._output = ReaderOutput(self.channel, plan.schema, plan.limit, plan.offset)
-        self._plan_run = PlanRun(request.context, request.pool, self._output, limiter)
+        self._plan_run = PlanRun(request.context, request.pool, admission, self._output, limiter)
         self._scope = anyio.CancelScope(deadline=request.deadline)
         self._cancelled: StreamqError | None = None
         self._ended = anyio.Event()
@@ -75,7 +79,7 @@ class Query:
         error: StreamqError | None = QueryCancelled(f"query {self.id} was cancelled: its database was closed")
         try:
             with self._scope:
-                await self._run_plan()
+                await self._plan_run.run()
                 self.channel.close()
                 await self.channel.wait_drained()
                 error = None
@@ -144,20 +148,6 @@ class Query:
             stages=self.stages(),
             error=None if self.error is None else str(self.error),
         )
-
-    async def _run_plan(self) -> None:
-        if not self._request.context.keeps_files:
-            await self._plan_run.run("")
-            return
-        directory = await anyio.to_thread.run_sync(self._make_directory, limiter=self._limiter)
-        try:
-            await self._plan_run.run(directory)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(shutil.rmtree, directory, limiter=self._limiter)
-
-    def _make_directory(self) -> str:
-        return tempfile.mkdtemp(prefix=f"{self.id}-", dir=self._request.pool.directory)
 
     def _timed_out(self) -> StreamqError:
         return QueryTimeout(f"query {self.id} did not complete within its timeout of {self._request.timeout_s} s")

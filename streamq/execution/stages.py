@@ -8,20 +8,26 @@ its rows were passed on.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import assert_never
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from typing import TypeVar, TypeVarTuple, assert_never
 
 import anyio
+import anyio.to_thread
 import pyarrow as pa
 
 from streamq.errors import DataError, QueryError, ResourceLimit, ShardError, SourceError, StreamqError, WorkerCrashed
+from streamq.execution.budget import Admission
 from streamq.execution.events import emit_piece_started
 from streamq.execution.jobs import ArrowFiles, Job, JobResult, ToFiles, ToReader, WorkerPool
 from streamq.execution.output import ReaderOutput
 from streamq.execution.statistics import ScanStatistics
 from streamq.flow.merge import merge_runs
 from streamq.flow.scopes import one_error
+from streamq.kernels.session import translate
 from streamq.plan.explain import StageRun, WorkerRun
 from streamq.plan.fragments import (
     PARTITION_COLUMN,
@@ -41,6 +47,9 @@ from streamq.plan.leases import LeaseQueue
 from streamq.plan.pruning import PlannedScan
 from streamq.plan.relations import RelationSnapshot, ScanArrow, ScanSql
 from streamq.plan.splits import Lease, Split
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +86,6 @@ class PlanContext:
     parameters: tuple[tuple[str, object], ...]
     batch_rows: int
     target_partitions: int
-
-    @property
-    def keeps_files(self) -> bool:
-        """Tell whether any stage keeps rows for a later one."""
-        return any(not isinstance(stage.output, Emit) for stage in self.plan.stages)
 
 
 @dataclass(slots=True)
@@ -139,12 +143,17 @@ class _StageRun:
 class PlanRun:
     """One run of a physical plan."""
 
-    def __init__(self, context: PlanContext, pool: WorkerPool, output: ReaderOutput, limiter: anyio.CapacityLimiter) -> None:
+    def __init__(
+        self, context: PlanContext, pool: WorkerPool, admission: Admission, output: ReaderOutput, limiter: anyio.CapacityLimiter
+    ) -> None:
         self.context = context
         self._pool = pool
+        self._admission = admission
         self._output = output
         self._limiter = limiter
-        self._directory = ""
+        self._directory = os.path.join(pool.directory, context.query_id)
+        self._has_directory = False
+        self._spooling = anyio.Lock()
         self._stages = {stage.id: _StageRun(stage, context.scans.get(stage.id)) for stage in context.plan.stages}
 
     def report(self) -> tuple[StageRun, ...]:
@@ -155,22 +164,24 @@ class PlanRun:
         """Tell how far each scan that drives a stage is."""
         return tuple(run.scan.statistics() for run in self._stages.values() if run.scan is not None)
 
-    async def run(self, directory: str) -> None:
+    async def run(self) -> None:
         """Run every stage; return when all rows are with the output, or it wants no more.
-
-        `directory` is for the files that stages keep; it is not used if `PlanContext.keeps_files` is false.
 
         Raises:
             StreamqError: the first failure, after everything else of the plan was cancelled.
         """
-        self._directory = directory
         try:
             async with anyio.create_task_group() as tasks:
                 self._output.when_satisfied(tasks.cancel_scope.cancel)
                 for run in self._stages.values():
                     tasks.start_soon(self._run_stage, run, name=f"{self.context.query_id} {run.stage.label}")
         except BaseExceptionGroup as group:
-            raise one_error(group) from None
+            error = one_error(group)
+            raise error from error.__cause__
+        finally:
+            if self._has_directory:
+                with anyio.CancelScope(shield=True):
+                    await self._in_thread(_remove_directory, self._directory)
 
     async def _run_stage(self, run: _StageRun) -> None:
         for source in run.stage.fragment.inputs:
@@ -188,24 +199,59 @@ class PlanRun:
         while (piece := take(runner)) is not None:
             run.tasks += 1
             emit_piece_started(self.context.query_id, run.stage.label, runner, self._width(run), piece.shard)
-            result = await self._run_piece(run.stage, piece)
-            run.results.append((piece.number, result))
-            if run.scan is not None:
-                run.scan.rows_done += sum(lease.rows for lease in piece.leases.values())
+            if not isinstance(run.stage.output, Emit):
+                await self._run_to_files(run, piece)
+            elif self._admission.admit_direct():
+                try:
+                    self._finished(run, piece, await self._run_piece(run.stage, piece, ToReader()))
+                finally:
+                    self._admission.end_direct()
+            else:
+                await self._spool(run, piece)
 
-    async def _run_piece(self, stage: Stage, piece: Piece) -> JobResult:
+    def _finished(self, run: _StageRun, piece: Piece, result: JobResult) -> None:
+        run.results.append((piece.number, result))
+        if run.scan is not None:
+            run.scan.rows_done += sum(lease.rows for lease in piece.leases.values())
+
+    async def _run_to_files(self, run: _StageRun, piece: Piece, name: str = "") -> JobResult:
+        self._has_directory = True
+        partitions = run.stage.output.partitions if isinstance(run.stage.output, Keep) else 1
+        output = ToFiles(self._directory, f"stage{run.stage.id}-{piece.number}{name}", partitions)
+        async with self._admission.filing:
+            result = await self._run_piece(run.stage, piece, output)
+        self._finished(run, piece, result)
+        return result
+
+    async def _spool(self, run: _StageRun, piece: Piece) -> None:
+        """Send the rows of a piece by way of files: a split at a time, so that those of a stalled reader stay small."""
+        async with self._spooling:
+            for number, part in enumerate(_by_split(piece)):
+                result = await self._run_to_files(run, part, f"-{number}")
+                for _, path, _ in result.files:
+                    for batch in await self._in_thread(_map_batches, path):
+                        await self._output.send(batch)
+                    os.unlink(path)
+
+    async def _run_piece(self, stage: Stage, piece: Piece, output: ToReader | ToFiles) -> JobResult:
         try:
             try:
-                return await self._run_job(stage, piece, "")
+                result = await self._run_job(stage, piece, output)
             except _Undelivered:
-                return await self._run_job(stage, piece, "-again")
+                again = replace(output, name=f"{output.name}-again") if isinstance(output, ToFiles) else output
+                result = await self._run_job(stage, piece, again)
+            await self._in_thread(self._verify, stage, piece)
         except _Undelivered as undelivered:
             raise _name_shard(undelivered.crash, piece.shard) from undelivered.crash
         except StreamqError as error:
             raise _name_shard(error, piece.shard) from error
+        except (OSError, MemoryError, pa.ArrowException) as error:  # a table that shared memory has no room for
+            raise _name_shard(translate(error), piece.shard) from error
+        return result
 
-    async def _run_job(self, stage: Stage, piece: Piece, attempt: str) -> JobResult:
-        async with self._pool.run(self._job(stage, piece, attempt)) as job:
+    async def _run_job(self, stage: Stage, piece: Piece, output: ToReader | ToFiles) -> JobResult:
+        # In a thread, because some snapshots read files here, and all look at them.
+        async with self._pool.run(await self._in_thread(self._job, stage, piece, output)) as job:
             try:
                 async for batch in job:
                     await self._output.send(batch)
@@ -215,8 +261,10 @@ class PlanRun:
                 raise _Undelivered(crash) from crash
             return job.result
 
-    def _job(self, stage: Stage, piece: Piece, attempt: str) -> Job:
+    def _job(self, stage: Stage, piece: Piece, output: ToReader | ToFiles) -> Job:
         context = self.context
+        if isinstance(output, ToFiles):
+            os.makedirs(output.directory, exist_ok=True)
         views: list[tuple[str, str]] = []
         inputs: list[tuple[str, pa.Table | ArrowFiles]] = []
         for source in stage.fragment.inputs:
@@ -232,16 +280,6 @@ class PlanRun:
                     inputs.append((source.name, kept.read(piece.partition if source.partitioned else None)))
                 case _:
                     assert_never(source)
-        output: ToReader | ToFiles
-        match stage.output:
-            case Emit():
-                output = ToReader()
-            case Keep(partitions):
-                output = ToFiles(self._directory, f"stage{stage.id}-{piece.number}{attempt}", partitions)
-            case SortedRuns():
-                output = ToFiles(self._directory, f"stage{stage.id}-{piece.number}{attempt}", 1)
-            case _:
-                assert_never(stage.output)
         return Job(
             query_id=context.query_id,
             shard=piece.shard,
@@ -252,6 +290,15 @@ class PlanRun:
             output=output,
             batch_rows=context.batch_rows,
         )
+
+    def _verify(self, stage: Stage, piece: Piece) -> None:
+        """Check that the files which a piece read are still the same: they could have changed while it was reading."""
+        for source in stage.fragment.inputs:
+            if isinstance(source, ScanInput):
+                self.context.snapshots[source.relation].verify(piece.leases.get(source.name))
+
+    async def _in_thread(self, function: Callable[[*Args], T], *args: *Args) -> T:
+        return await anyio.to_thread.run_sync(function, *args, limiter=self._limiter)
 
     def _read(self, scan: ScanInput, piece: Piece) -> ScanSql | ScanArrow:
         snapshot = self.context.snapshots[scan.relation]
@@ -318,10 +365,12 @@ class PlanRun:
     # The ordered merge
 
     async def _merge(self, kept: Kept) -> None:
-        runs = [_mapped_batches(path) for _, _, path in sorted(kept.files)]
-        merged = merge_runs(runs, self.context.batch_rows)
-        while (batch := await anyio.to_thread.run_sync(next, merged, None, limiter=self._limiter)) is not None:
-            await self._output.send(batch)
+        runs = [iter(await self._in_thread(_map_batches, path)) for _, _, path in sorted(kept.files)]
+        # Closed before the query ends, because its frame holds the maps of the files. A cancelled wait for the thread still
+        # waits until it has returned, so nobody is inside the merge then.
+        with closing(merge_runs(runs, self.context.batch_rows)) as merged:
+            while (batch := await self._in_thread(next, merged, None)) is not None:
+                await self._output.send(batch)
 
 
 class _Undelivered(QueryError):
@@ -336,11 +385,26 @@ def _in_turn(pieces: Iterator[Piece]) -> Callable[[int], Piece | None]:
     return lambda _runner: next(pieces, None)
 
 
-def _mapped_batches(path: str) -> Iterator[pa.RecordBatch]:
+def _by_split(piece: Piece) -> Iterator[Piece]:
+    """Divide a piece that has one lease into pieces of a split each."""
+    match list(piece.leases.items()):
+        case [(name, lease)] if len(lease.splits) > 1:
+            for split in lease.splits:
+                yield replace(piece, leases={name: Lease(lease.number, (split,))})
+        case _:
+            yield piece
+
+
+def _map_batches(path: str) -> list[pa.RecordBatch]:
+    """Give the batches of an Arrow file, in a map of it. They outlive its descriptor and its name."""
     with pa.memory_map(path) as file:
         reader = pa.ipc.open_file(file)
-        for number in range(reader.num_record_batches):
-            yield reader.get_batch(number)
+        return [reader.get_batch(number) for number in range(reader.num_record_batches)]
+
+
+def _remove_directory(path: str) -> None:
+    with suppress(FileNotFoundError):  # it is made with the first file
+        shutil.rmtree(path)
 
 
 def describe_shard(relation: str, splits: tuple[Split, ...]) -> str:

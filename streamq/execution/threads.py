@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Literal
 
 from streamq.config import Config
+from streamq.execution.budget import session_bytes
 from streamq.execution.jobs import Job
 from streamq.execution.pool import Pool, PostReport, WorkerEnded, WorkerReady
 from streamq.execution.runner import Cancel, Command, JobRunner, work
@@ -70,7 +71,7 @@ class _ThreadLink:
     def _main(self) -> None:
         reason = "was stopped"
         try:
-            session = Session(self._config.memory_bytes // self._config.workers, self._directory)
+            session = Session(session_bytes(self._config, "thread"), self._directory)
             runner = self._runner = JobRunner(session, self._number, self._config.slot_bytes)
             self._post(self, WorkerReady())
             try:

@@ -25,16 +25,31 @@ class ChannelStatistics:
     blocked_s: float
 
 
+class ByteBudget:
+    """What may wait in several channels together. `used` is what waits now."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.used = 0
+
+    @property
+    def spent(self) -> bool:
+        """No more may wait, except a first batch in a channel."""
+        return self.used >= self.max_bytes
+
+
 class Channel:
     """Carries batches from many senders to one reader, in the order in which they were sent.
 
     A batch is accepted while what waits is below `max_rows` and `max_bytes`, so what waits never exceeds either by more than
-    one batch a sender.
+    one batch a sender. With a `budget` that is spent, only an empty channel accepts a batch: so nobody waits for another
+    channel's reader.
     """
 
-    def __init__(self, max_rows: int, max_bytes: int) -> None:
+    def __init__(self, max_rows: int, max_bytes: int, budget: ByteBudget | None = None) -> None:
         self.max_rows = max_rows
         self.max_bytes = max_bytes
+        self._budget = budget or ByteBudget(max_bytes)
         self._batches: deque[pa.RecordBatch] = deque()
         self._rows = 0
         self._bytes = 0
@@ -46,8 +61,7 @@ class Channel:
         self._drained = anyio.Event()
 
     async def send(self, batch: pa.RecordBatch) -> None:
-        """Hand over a batch, waiting until there is room. Always a checkpoint."""
-        await anyio.lowlevel.checkpoint()
+        """Hand over a batch, waiting until there is room. No checkpoint where there is: `receive` is one for every batch."""
         if self._full():
             started = time.monotonic()
             try:
@@ -56,8 +70,7 @@ class Channel:
             finally:
                 self._blocked_s += time.monotonic() - started
         self._batches.append(batch)
-        self._rows += batch.num_rows
-        self._bytes += batch.nbytes
+        self._count(batch.num_rows, batch.nbytes)
         self._readable.set()
 
     def close(self) -> None:
@@ -76,7 +89,7 @@ class Channel:
         self._ended = True
         self._error = error
         self._batches.clear()
-        self._rows = self._bytes = 0
+        self._count(-self._rows, -self._bytes)
         self._readable.set()
         self._writable.set()
         self._check_drained()
@@ -100,8 +113,7 @@ class Channel:
         if not self._batches:
             return None
         batch = self._batches.popleft()
-        self._rows -= batch.num_rows
-        self._bytes -= batch.nbytes
+        self._count(-batch.num_rows, -batch.nbytes)
         if not self._full():
             self._writable.set()
             self._writable = anyio.Event()
@@ -115,5 +127,10 @@ class Channel:
         if self._ended and not self._batches:
             self._drained.set()
 
+    def _count(self, rows: int, bytes: int) -> None:
+        self._rows += rows
+        self._bytes += bytes
+        self._budget.used += bytes
+
     def _full(self) -> bool:
-        return self._rows >= self.max_rows or self._bytes >= self.max_bytes
+        return self._rows >= self.max_rows or self._bytes >= self.max_bytes or (bool(self._batches) and self._budget.spent)

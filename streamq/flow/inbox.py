@@ -10,6 +10,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import anyio
@@ -48,7 +49,8 @@ class Inbox(Generic[T]):
         await anyio.lowlevel.checkpoint()
         while not self._items:
             await anyio.wait_readable(self._receiver)
-            self._receiver.recv(64)
+            with suppress(BlockingIOError):  # waits may end without a reason
+                self._receiver.recv(64)
             # In this order: a post that comes in between is among the items that are taken below.
             self._woken = False
         items = []

@@ -8,7 +8,7 @@ sorts these together, and goes on. Rows with equal keys keep the order of their 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class _Run:
         return taken
 
 
-def merge_runs(runs: list[Iterator[pa.RecordBatch]], batch_rows: int) -> Iterator[pa.RecordBatch]:
+def merge_runs(runs: list[Iterator[pa.RecordBatch]], batch_rows: int) -> Generator[pa.RecordBatch]:
     """Merge sorted runs into batches of at most `batch_rows` rows, leaving out the key column.
 
     >>> run = lambda *keys: iter([pa.record_batch({"v": keys, "key": keys})])

@@ -19,13 +19,19 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Choose the error that stands for a group: one that is not an Exception (KeyboardInterrupt) first, else the first to fail.
+    """Choose the error that stands for a group: what ends the program first, then cancellation, then the first to fail.
 
-    The others are named in its notes, so that none is lost.
+    The others are named in its notes, so that none is lost. To be raised ``from error.__cause__``, which keeps what it came from.
     """
     errors = list(leaves(group))
-    chosen = next((error for error in errors if not isinstance(error, Exception)), errors[0])
+    chosen = min(errors, key=_urgency)
     for other in errors:
         if other is not chosen:
             chosen.add_note(f"at the same time: {type(other).__name__}: {other}")
     return chosen
+
+
+def _urgency(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return 0
+    return 2 if isinstance(error, Exception) else 1

@@ -26,7 +26,7 @@ _SETTING = re.compile(r"\s*Use TRY\(\.\.\.\).*", re.DOTALL)
 _UNREADABLE = re.compile(
     r"parquet|thrift|TProtocol|TType|what type|corrupt|decompress|magic bytes|stats size|\bfiles? ['\"]|CSV Error", re.IGNORECASE
 )
-_DISK_FULL = re.compile(r"no space left|disk full|disk quota|max_temp_directory_size|failed to offload", re.IGNORECASE)
+_DISK_FULL = re.compile(r"no space left|disk full|file too large|disk quota|max_temp_directory_size|failed to offload", re.IGNORECASE)
 _HINT = "hint: TRY(…) or TRY_CAST(…) gives NULL where this fails"
 
 
@@ -135,7 +135,7 @@ def _classify_foreign(error: BaseException, message: str, prefix: str) -> Stream
     match error:
         case MemoryError():
             return ResourceLimit(f"{prefix}out of memory: {message}")
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG | errno.EMFILE | errno.ENFILE):
             return ResourceLimit(f"{prefix}{message}")
         case OSError() if _DISK_FULL.search(message):
             return ResourceLimit(f"{prefix}{message}")

@@ -78,6 +78,13 @@ class RelationSnapshot(Protocol):
             SourceError: a file is gone, changed since the snapshot, or unreadable.
         """
 
+    def verify(self, lease: Lease | None) -> None:
+        """Check that what a lease reads (None: all) is still what it was at the snapshot. Rows in memory always are.
+
+        Raises:
+            SourceError: a file is gone or changed.
+        """
+
 
 class Relation(Protocol):
     """A named relation of the catalog."""

@@ -101,6 +101,9 @@ class MemorySnapshot:
         ]
         return ScanArrow(pa.concat_tables(tables) if tables else scan_schema(self.schema, columns).empty_table())
 
+    def verify(self, lease: Lease | None) -> None:
+        """Do nothing: nobody changes the rows of a snapshot."""
+
 
 def scan_schema(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
     """Give the schema of a read: a user's column goes before a system column of the same name."""

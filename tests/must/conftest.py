@@ -13,6 +13,7 @@ from tests.conftest import ParquetFile
 
 ROWS = 300_000
 ROW_GROUP = 6_000
+FEW_ROWS = 9_000
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +23,21 @@ def numbers(parquet_file: ParquetFile) -> Path:
     return parquet_file(table, name="numbers.parquet", row_group_size=ROW_GROUP)
 
 
+@pytest.fixture(scope="session")
+def few(parquet_file: ParquetFile) -> Path:
+    """A Parquet file like `numbers`, of three row groups."""
+    table = pa.table({"n": pa.array(range(FEW_ROWS), pa.int64()), "word": [f"word number {n}" for n in range(FEW_ROWS)]})
+    return parquet_file(table, name="few.parquet", row_group_size=FEW_ROWS // 3)
+
+
 @pytest.fixture(scope="module", params=["thread", "process"])
-async def db(request: pytest.FixtureRequest, anyio_backend: object, numbers: Path, scratch: Path) -> AsyncIterator[streamq.Database]:
+async def db(
+    request: pytest.FixtureRequest, anyio_backend: object, numbers: Path, few: Path, scratch: Path
+) -> AsyncIterator[streamq.Database]:
     """A database with two workers whose temporary files are below `scratch`."""
-    async with streamq.connect(executor=request.param, workers=2, target_partitions=4, temp_dir=str(scratch)) as db:
+    async with streamq.connect(executor=request.param, workers=2, target_partitions=4, single_task_rows=0, temp_dir=str(scratch)) as db:
         await db.register("numbers", numbers)
+        await db.register("few", few)
         yield db
 
 

@@ -18,7 +18,7 @@ from tests.must.watch import PATIENCE_S, CancelAtStep, descriptors, files_below,
 pytestmark = pytest.mark.anyio
 QUERIES = {
     "scan": "SELECT * FROM numbers",
-    "aggregate": "SELECT n % 1000 AS k, count(*) AS c, min(word) AS w FROM numbers GROUP BY 1",
+    "aggregate": "SELECT n % 5000 AS k, count(*) AS c, min(word) AS w FROM numbers GROUP BY 1",
     "sort": "SELECT word, n FROM numbers ORDER BY word DESC",
     "join": "SELECT a.n, b.word FROM numbers a JOIN numbers b ON a.n = b.n * 2",
     "window": "SELECT n, row_number() OVER (PARTITION BY n % 7 ORDER BY n DESC) AS r FROM numbers",
@@ -39,9 +39,14 @@ async def nothing_is_left(db: streamq.Database, scratch: Path) -> AsyncIterator[
     assert (await db.fetch("SELECT count(*) AS c FROM numbers"))["c"].to_pylist() == [ROWS]
 
 
+def over_few(sql: str) -> str:
+    """Put the small relation into a query: it has few checkpoints, so that each of them can have its turn."""
+    return sql.replace("numbers", "few")
+
+
 async def read_some(db: streamq.Database, sql: str) -> None:
     """Run a query from its start to its end."""
-    async with db.query(sql, batch_rows=5_000) as stream:
+    async with db.query(sql, batch_rows=3_000) as stream:
         async for _ in stream:
             pass
 
@@ -128,7 +133,7 @@ async def test_cancel_at_every_step_of_the_reader(db: streamq.Database, sql: str
     """Cancelled when it waits for the k-th time, for k = 1, 2, … until it completes, a query leaves nothing."""
     for step in itertools.count(1):
         with anyio.CancelScope() as scope:
-            await CancelAtStep(read_some(db, sql), scope, step)
+            await CancelAtStep(read_some(db, over_few(sql)), scope, step)
         assert (await db.queries(), await open_jobs(db)) == ((), 0), f"after a cancel at step {step}"
         if not scope.cancelled_caught:
             break
@@ -143,7 +148,7 @@ async def test_cancel_after_any_round_of_the_loop(db: streamq.Database, sql: str
     while not completed:
         completed = await _read_beside_canceller(db, sql, rounds)
         assert (await db.queries(), await open_jobs(db)) == ((), 0), f"after a cancel in round {rounds}"
-        rounds += 1 + rounds // 8
+        rounds += 1 + rounds // 6
 
 
 async def _read_beside_canceller(db: streamq.Database, sql: str, rounds: int) -> bool:
@@ -160,6 +165,6 @@ async def _read_beside_canceller(db: streamq.Database, sql: str, rounds: int) ->
     async with anyio.create_task_group() as tasks:
         with anyio.CancelScope() as reader:
             tasks.start_soon(cancel_later)
-            await read_some(db, sql)
+            await read_some(db, over_few(sql))
             completed = True
     return completed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +43,13 @@ class CancelAtStep:
                 resume = self._coroutine.send
             except BaseException as error:
                 value, resume = error, self._coroutine.throw
+
+
+async def wait_until(condition: Callable[[], Awaitable[object]]) -> None:
+    """Wait until a condition is true."""
+    with anyio.fail_after(PATIENCE_S):
+        while not await condition():
+            await checkpoint()
 
 
 async def wait_until_idle(db: streamq.Database) -> None:
