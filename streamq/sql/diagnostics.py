@@ -36,7 +36,7 @@ def read_complaint(error: duckdb.Error) -> Complaint:
     try:
         fields = json.loads(text)
     except json.JSONDecodeError:
-        message, hint = _split_hint(text)
+        message, hint = _in_our_words(*_split_hint(text))
         return Complaint(type(error).__name__, message, hint, None, None)
     message, hint = _in_our_words(*_split_hint(fields["exception_message"]))
     position = fields.get("position")
@@ -54,6 +54,7 @@ def _split_hint(text: str) -> tuple[str, str | None]:
     return " ".join(lines), None
 
 
+_TYPE = r"([^,()]+?(?:\(\d+,\d+\))?[\[\]]*?)(?:_LITERAL)?"
 # What DuckDB says, what to say instead, and the hint (None: DuckDB's). Only where its words mislead.
 _WORDS: tuple[tuple[re.Pattern[str], str, str | None], ...] = (
     (
@@ -62,12 +63,12 @@ _WORDS: tuple[tuple[re.Pattern[str], str, str | None], ...] = (
         "cast it: CAST(column AS TIMESTAMP)",
     ),
     (
-        re.compile(r"^No function matches the given name and argument types '(\W+)\((\w+)(?:_LITERAL)?, (\w+?)(?:_LITERAL)?\)'.*"),
+        re.compile(rf"^No function matches the given name and argument types '(\W+)\({_TYPE}, {_TYPE}\)'.*"),
         r"\1 does not take \2 and \3",
         "cast one side to the type of the other: CAST(… AS type)",
     ),
     (
-        re.compile(r"^No function matches the given name and argument types '(\W+)\((\w+?)(?:_LITERAL)?\)'.*"),
+        re.compile(rf"^No function matches the given name and argument types '(\W+)\({_TYPE}\)'.*"),
         r"\1 does not take \2",
         "cast it to a number: CAST(… AS type)",
     ),
