@@ -30,7 +30,7 @@ T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 
-class connect:  # noqa: N801 - used as a function: `async with streamq.connect() as db`
+class connect:
     """Open a database, in memory and embedded in this program.
 
     `target` None is a new, empty database that lives as long as the block. Keyword arguments are the settings of
@@ -169,7 +169,7 @@ class Database:
                 return await self._in_thread(run_statement, statement, self._catalog, self._planner, params)
 
     async def insert(self, relation: str, rows: object) -> InsertResult:
-        """Insert rows into a source or a table: a RecordBatch, a Table, anything with an Arrow stream, dicts, or an async iterable of these.
+        """Insert rows into a source or a table: a RecordBatch, a Table, any Arrow stream, dicts, or an async iterable of these.
 
         When it returns, the rows are visible to every later snapshot. One batch is atomic; an async iterable commits batch by batch.
         Missing columns are NULL. Values are converted without loss or not at all.

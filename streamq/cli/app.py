@@ -60,7 +60,7 @@ async def _run_command(invocation: Invocation) -> int:
     except (StreamqError, UsageError, OSError) as error:
         if invocation.verbose:
             notes.print_exception()
-        notes.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        notes.print(Text.assemble(("error: ", "bold red"), _describe(error)), soft_wrap=True)
         return _code_of(error)
     return OK
 
@@ -83,6 +83,12 @@ async def _dispatch(invocation: Invocation, notes: Console) -> None:
             await run_demo(command, terminal)
         case command:
             assert_never(command)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _code_of(error: Exception) -> int:

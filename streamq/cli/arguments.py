@@ -42,7 +42,7 @@ _QUERY_EXAMPLES = """\
 examples:
   streamq query "SELECT 42 AS answer"
   streamq query -r 'flights=data/*.parquet' "SELECT origin, count(*) FROM flights GROUP BY origin"
-  streamq query -r flights.parquet "SELECT * FROM flights WHERE month = $month" --param month=7 --format csv > july.csv
+  streamq query -r flights.parquet 'SELECT * FROM flights WHERE month = $month' -p month=7 --format csv > july.csv
   cat report.sql | streamq query --format ndjson
 
 """
@@ -199,7 +199,8 @@ def _add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, description: str, epilog: str
 ) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    command = commands.add_parser(name, help=summary, description=description, epilog=epilog, formatter_class=raw)
+    usage = f"streamq {name} [options]" if name == "demo" else f"streamq {name} [options] [SQL]"
+    command = commands.add_parser(name, usage=usage, help=summary, description=description, epilog=epilog, formatter_class=raw)
     command.set_defaults(parser=command)
     return command
 
@@ -241,8 +242,10 @@ def _sql_options(parsed: argparse.Namespace, database: DatabaseOptions) -> SqlOp
     parser: argparse.ArgumentParser = parsed.parser
     try:
         script = _read_sql(parsed)
-    except (OSError, UnicodeDecodeError) as error:
-        parser.error(f"cannot read the SQL: {error}")
+    except OSError as error:
+        parser.error(f"cannot read the SQL: {error.filename}: {error.strerror}")
+    except UnicodeDecodeError as error:
+        parser.error(f"cannot read the SQL: it is not UTF-8: {error}")
     if script is None:
         parser.error("no SQL: give it as an argument, in a file (-f FILE), or on standard input")
     statements = tuple(split_statements(script))

@@ -12,12 +12,13 @@ import anyio.to_thread
 import pyarrow as pa
 
 from streamq.cli.arguments import DatabaseOptions, DemoCommand
-from streamq.cli.demo_page import Page, count, seconds
+from streamq.cli.demo_page import Page
 from streamq.cli.demo_steps import ENDLESS, EXPLAINED, STEPS, Step
 from streamq.cli.flights import RELATIONS, find_flights, write_parquet
 from streamq.cli.run_sql import open_database
 from streamq.cli.table import Excerpt
 from streamq.cli.terminal import Terminal
+from streamq.cli.wording import count, seconds
 from streamq.config import Config
 from streamq.engine import Database
 from streamq.execution.statistics import QueryStatistics, ScanStatistics

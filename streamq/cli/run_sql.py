@@ -11,6 +11,7 @@ from streamq.cli.results import Results
 from streamq.cli.script import in_script
 from streamq.cli.sink import open_sink
 from streamq.cli.terminal import Terminal
+from streamq.cli.wording import count
 from streamq.engine import Database, connect
 from streamq.errors import SqlError
 from streamq.sql import parse_one
@@ -49,9 +50,9 @@ async def run_query(command: QueryCommand, terminal: Terminal, notes: Console) -
                 case statement:
                     outcome = await db.execute(sql, command.sql.parameters)
                     if outcome.table is None:
-                        notes.print(f"{outcome.kind}: {outcome.rows:,} rows" if outcome.rows else outcome.kind, style="dim")
+                        notes.print(f"{outcome.kind}: {count(outcome.rows, 'row')}" if outcome.rows else outcome.kind, style="dim")
                     elif isinstance(statement, Explain) and command.format == "table":
-                        await results.write_text(outcome.table.column(0)[0].as_py().rstrip("\n") + "\n")
+                        await results.write_text("\n".join([*outcome.table.column(0).to_pylist(), ""]))
                     else:
                         await results.write_table(outcome.table)
 

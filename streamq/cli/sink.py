@@ -5,6 +5,7 @@ Bytes are written unbuffered, so nothing is left to be flushed into a pipe that 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -56,6 +57,8 @@ def open_sink(path: str | None) -> Iterator[ByteSink]:
         with target.open("wb", buffering=0) as file:
             yield FdSink(file.fileno())
         return
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the directory does not exist", path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with partial.open("xb", buffering=0) as file:

@@ -31,6 +31,7 @@ from streamq.sql.parse import parse_one
 from streamq.sql.positions import place
 from streamq.sql.statements import Select
 from streamq.sql.tables import map_tables, table_name
+from streamq.sql.temporal import join_at_cut
 from streamq.sql.text import identifier, sql_of
 from streamq.sql.windows import rewrite_time_windows
 
@@ -123,7 +124,7 @@ class _Binding:
         return self._error(f"{name}() cannot be used as a table", name, f"table functions: {', '.join(sorted(TABLE_FUNCTIONS))}")
 
     def _reads_files(self, name: str) -> BindError:
-        return self._error(f"SQL cannot read files ({name})", name, "register the file under a name: await db.register(name, path)")
+        return self._error(f"SQL cannot read files ({name})", name, "register it under a name: db.register(name, path), or -r NAME=PATH")
 
     def _error(self, message: str, word: str, hint: str) -> BindError:
         offset = find_word(self.select.sql, word)
@@ -137,10 +138,7 @@ class _Binding:
         if tree.find(TimeWindow) is not None:
             named = name_unnested_columns(cast(exp.Expression, tree))
             tree = rewrite_time_windows(expand_lateral_aliases(named, self._columns_of), self._watermark_column)
-        for table in [table for table in tree.find_all(exp.Table) if table.args.get("version")]:
-            # A snapshot reads every relation at one cut: the table as of now is the table.
-            table.set("version", None)
-        return map_tables(tree, lambda table, _ctes: self._expand_view(table, views))
+        return map_tables(join_at_cut(tree), lambda table, _ctes: self._expand_view(table, views))
 
     def _watermark_column(self, name: str) -> str | None:
         relation = self.catalog.get(name)

@@ -127,6 +127,14 @@ def test_explain_shows_the_plan(program: Program, numbers: Path) -> None:
     assert "strategy: TwoPhaseAggregation" in program("explain", "-r", str(numbers), "SELECT count(*) FROM numbers").text()
 
 
+def test_explain_is_a_statement_too(program: Program, numbers: Path) -> None:
+    """It gives the same text as the command."""
+    sql = "SELECT count(*) FROM numbers"
+    text = program("query", "-r", str(numbers), f"EXPLAIN {sql}").text()
+    assert text == program("explain", "-r", str(numbers), sql).text()
+    assert len(text.splitlines()) > 10
+
+
 def test_explain_analyze_runs_it(program: Program, numbers: Path) -> None:
     """The rows that workers read are in it."""
     assert "100,000 rows, " in program("explain", "--analyze", "-r", str(numbers), "SELECT * FROM numbers").text()
@@ -159,6 +167,12 @@ def test_a_missing_file_is_an_error(program: Program, tmp_path: Path) -> None:
     ended = program("query", "-r", f"t={tmp_path}/none.parquet", "SELECT 1")
     assert ended.code == 1
     assert "none.parquet" in ended.err
+
+
+def test_a_missing_directory_for_the_output_is_an_error(program: Program, tmp_path: Path) -> None:
+    """The file that was asked for is named, not the one that is written first."""
+    ended = program("query", "SELECT 1", "-o", f"{tmp_path}/none/rows.csv")
+    assert (ended.code, ended.err) == (1, f"error: {tmp_path}/none/rows.csv: the directory does not exist\n")
 
 
 def test_a_wrong_setting_in_the_environment_is_an_error(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,22 @@
+"""Says numbers as people do."""
+
+from __future__ import annotations
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """Write how many there are of something.
+
+    >>> count(1, "task"), count(1500, "row"), count(2, "batch", "batches"), count(2, "worker process")
+    ('1 task', '1,500 rows', '2 batches', '2 worker processes')
+    """
+    plural = f"{one}es" if one.endswith("s") else f"{one}s"
+    return f"{number:,} {one if number == 1 else many or plural}"
+
+
+def seconds(value: float) -> str:
+    """Write a time as people say it.
+
+    >>> seconds(0.0123), seconds(1.5)
+    ('12 ms', '1.50 s')
+    """
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
