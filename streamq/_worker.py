@@ -51,7 +51,7 @@ def main() -> None:
     commands: SimpleQueue[Command | None] = SimpleQueue()
     threading.Thread(target=parent.listen, args=(runner, commands, early), daemon=True).start()
     parent.tell(Ready())
-    work(runner, commands, lambda event: parent.tell(_put(event, ring)))
+    work(runner, commands, lambda events: parent.tell(*[_put(event, ring) for event in events]))
 
 
 def keep_freed_memory() -> None:
@@ -97,10 +97,10 @@ class _Parent:
         if os.getppid() != setup.parent_pid:
             self._leave()
 
-    def tell(self, message: FromWorker) -> None:
-        """Send a message."""
+    def tell(self, *messages: FromWorker) -> None:
+        """Send messages."""
         try:
-            self._connection.sendall(pack(message))
+            self._connection.sendall(b"".join(map(pack, messages)))
         except ConnectionError:
             self._leave()
 

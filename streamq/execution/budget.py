@@ -22,8 +22,10 @@ from streamq.flow.channel import ByteBudget
 PoolKind = Literal["process", "thread"]
 JOB_BYTES = 16 << 20
 """What a session should have for each open job: more than a scan keeps of a row group of usual size and a dozen columns."""
-BATCHES_A_JOB = 3
-"""A direct job has up to three batches on their way: one that its task waits to send, and two that were granted."""
+CREDITS = 4
+"""Batches that a direct job may have under way: enough that its worker makes one burst while the reader takes another."""
+BATCHES_A_JOB = CREDITS + 1
+"""What a direct job has outside its session: the batches under way, and one that its task waits to send."""
 
 
 def session_bytes(config: Config, kind: PoolKind) -> int:

@@ -10,7 +10,7 @@ import itertools
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -68,7 +68,8 @@ class WorkerLink(Protocol):
         """Wait for what little is left after `WorkerEnded`, and release what the link holds."""
 
 
-PostReport = Callable[[WorkerLink, Report], None]
+PostReport = Callable[[WorkerLink, Sequence[Report]], None]
+"""Leaves reports, at least one, from any thread."""
 
 
 class PooledJob:
@@ -274,7 +275,7 @@ class Pool(ABC):
 
     def _start(self, seat: _Seat) -> WorkerLink:
         try:
-            link = seat.link = self._start_worker(seat.number, lambda link, report: self._inbox.post((link, report)))
+            link = seat.link = self._start_worker(seat.number, self._post)
         except (OSError, RuntimeError) as error:  # no descriptors or no threads are left
             raise ResourceLimit(f"worker {seat.number} ({self.kind}) could not be started: {error}") from error
         self._by_link[link] = seat
@@ -286,6 +287,9 @@ class Pool(ABC):
                 link.stop()
             with anyio.move_on_after(INTERRUPT_INTERVAL_S):
                 await self._worker_gone.wait()
+
+    def _post(self, link: WorkerLink, reports: Sequence[Report]) -> None:
+        self._inbox.post_all((link, report) for report in reports)
 
     async def _take_reports(self) -> None:
         # Shielded: whoever is cancelled still waits for the end of his job, and this task brings it.

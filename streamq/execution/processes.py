@@ -19,8 +19,8 @@ from typing import Literal, Self
 from streamq.errors import StreamqError
 from streamq.execution.budget import session_bytes
 from streamq.execution.jobs import Job
-from streamq.execution.pool import Pool, PostReport, WorkerEnded, WorkerReady
-from streamq.execution.protocol import Frames, Inline, InSlot, Ready, Setup, pack
+from streamq.execution.pool import Pool, PostReport, Report, WorkerEnded, WorkerReady
+from streamq.execution.protocol import Frames, FromWorker, Inline, InSlot, Ready, Setup, ToWorker, pack
 from streamq.execution.ring import Ring, check_platform, read_batch
 from streamq.execution.runner import BatchReady, Cancelled, Command, Done, Failed
 from streamq.execution.tables import SharedTables
@@ -106,7 +106,7 @@ class _ProcessLink:
             reason = f"could not be started: {error}"
         except Exception as error:  # the thread's last words: they fail the worker's jobs
             reason = f"could not be understood: {type(error).__name__}: {error}"
-        self._post(self, WorkerEnded(reason))
+        self._post(self, [WorkerEnded(reason)])
 
     def _run(self) -> str:
         ring = Ring.make(self._setup.slots, self._setup.slot_bytes)
@@ -148,18 +148,23 @@ class _ProcessLink:
             raise StreamqError(f"it said nothing within {START_S:g} s")
         frames = Frames()
         while data := self._outbox.receive():
-            for message in frames.feed(data):
-                match message:
-                    case InSlot(job_id, length):
-                        self._post(self, BatchReady(job_id, ring.take(length)))
-                    case Inline(job_id, body):
-                        self._post(self, BatchReady(job_id, read_batch(body)))
-                    case Done() | Failed() | Cancelled():
-                        self._post(self, message)
-                    case Ready():
-                        self._post(self, WorkerReady())
-                    case _:
-                        raise StreamqError(f"unexpected message {message!r}")
+            reports = [_report(message, ring) for message in frames.feed(data)]
+            if reports:
+                self._post(self, reports)
+
+
+def _report(message: ToWorker | FromWorker, ring: Ring) -> Report:
+    match message:
+        case InSlot(job_id, length):
+            return BatchReady(job_id, ring.take(length))
+        case Inline(job_id, body):
+            return BatchReady(job_id, read_batch(body))
+        case Done() | Failed() | Cancelled():
+            return message
+        case Ready():
+            return WorkerReady()
+        case _:
+            raise StreamqError(f"unexpected message {message!r}")
 
 
 class _Outbox:

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import assert_never
@@ -90,17 +90,32 @@ class Cancel:
 Command = Open | Grant | Cancel
 
 
-def work(runner: JobRunner, commands: SimpleQueue[Command | None], deliver: Callable[[Event], None]) -> None:
+BURST = 2
+"""Batches that are handed over together at most: a handover wakes the reader's thread, which costs as much as a quick batch."""
+QUICK_S = 0.002
+"""A batch waits for the next one to be handed over with only while its turn took no longer than this."""
+
+
+def work(runner: JobRunner, commands: SimpleQueue[Command | None], deliver: Callable[[Sequence[Event]], None]) -> None:
     """Obey commands and give jobs their turns, until the command None. New commands come before the next turn."""
+    held: list[Event] = []
     while True:
         while not runner.runnable or not commands.empty():
+            if held and not runner.runnable:
+                deliver(held)
+                held = []
             command = commands.get()
             if command is None:
                 return
             runner.obey(command)
+        began = time.perf_counter()
         event = runner.step()
         if event is not None:
-            deliver(event)
+            held.append(event)
+        quick = isinstance(event, BatchReady) and time.perf_counter() - began < QUICK_S
+        if held and not (quick and len(held) < BURST):
+            deliver(held)
+            held = []
 
 
 class JobRunner:

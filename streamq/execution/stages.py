@@ -20,7 +20,7 @@ import anyio.to_thread
 import pyarrow as pa
 
 from streamq.errors import DataError, QueryError, ResourceLimit, ShardError, SourceError, StreamqError, WorkerCrashed
-from streamq.execution.budget import Admission
+from streamq.execution.budget import CREDITS, Admission
 from streamq.execution.events import emit_piece_started
 from streamq.execution.jobs import ArrowFiles, Job, JobResult, ToFiles, ToReader, WorkerPool
 from streamq.execution.output import ReaderOutput
@@ -244,14 +244,14 @@ class PlanRun:
         except _Undelivered as undelivered:
             raise _name_shard(undelivered.crash, piece.shard) from undelivered.crash
         except StreamqError as error:
-            raise _name_shard(error, piece.shard) from error
+            raise _name_shard(await self._explained(error, stage, piece), piece.shard) from error
         except (OSError, MemoryError, pa.ArrowException) as error:  # a table that shared memory has no room for
             raise _name_shard(translate(error), piece.shard) from error
         return result
 
     async def _run_job(self, stage: Stage, piece: Piece, output: ToReader | ToFiles) -> JobResult:
         # In a thread, because some snapshots read files here, and all look at them.
-        async with self._pool.run(await self._in_thread(self._job, stage, piece, output)) as job:
+        async with self._pool.run(await self._in_thread(self._job, stage, piece, output), credits=CREDITS) as job:
             try:
                 async for batch in job:
                     await self._output.send(batch)
@@ -290,6 +290,14 @@ class PlanRun:
             output=output,
             batch_rows=context.batch_rows,
         )
+
+    async def _explained(self, error: StreamqError, stage: Stage, piece: Piece) -> StreamqError:
+        """Give the reason for an error where a file that changed is one: whatever is then found in it means nothing."""
+        try:
+            await self._in_thread(self._verify, stage, piece)
+        except SourceError as changed:
+            return changed
+        return error
 
     def _verify(self, stage: Stage, piece: Piece) -> None:
         """Check that the files which a piece read are still the same: they could have changed while it was reading."""

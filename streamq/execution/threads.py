@@ -73,13 +73,13 @@ class _ThreadLink:
         try:
             session = Session(session_bytes(self._config, "thread"), self._directory)
             runner = self._runner = JobRunner(session, self._number, self._config.slot_bytes)
-            self._post(self, WorkerReady())
+            self._post(self, [WorkerReady()])
             try:
-                work(runner, self._commands, lambda event: self._post(self, event))
+                work(runner, self._commands, lambda events: self._post(self, events))
             finally:
                 self._runner = None
                 runner.close()
         except Exception as error:  # the thread's last words: they fail its jobs
             reason = f"ended with {type(error).__name__}: {error}"
         finally:
-            self._post(self, WorkerEnded(reason))
+            self._post(self, [WorkerEnded(reason)])

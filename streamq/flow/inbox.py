@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
@@ -43,6 +43,12 @@ class Inbox(Generic[T]):
                 if not self._closed and not self._woken:
                     self._woken = True
                     self._sender.send(b"\0")
+
+    def post_all(self, items: Iterable[T]) -> None:
+        """Leave several items as one: the receiver finds all of them together. See `post`."""
+        *others, last = items
+        self._items.extend(others)
+        self.post(last)
 
     async def take(self) -> list[T]:
         """Wait for items and take all that are there. Always a checkpoint."""
