@@ -1,0 +1,109 @@
+"""The README: what it shows can be pasted, and works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import textwrap
+from collections.abc import Callable
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import streamq
+from streamq.cli.app import run
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [(match[1], match[2]) for match in BLOCK.finditer(README.read_text(encoding="utf-8"))]
+PROGRAMS = [text for kind, text in BLOCKS if kind == "python" and "anyio.run" in text]
+FRAGMENTS = [text for kind, text in BLOCKS if kind == "python" and "anyio.run" not in text]
+STATEMENTS = [sql for kind, text in BLOCKS if kind == "sql" for sql in text.split(";") if sql.strip()]
+COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line.startswith("streamq ")]
+BACKENDS = ["asyncio", *(["trio"] if find_spec("trio") else [])]
+
+
+@pytest.fixture(autouse=True)
+def flights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a directory with a folder `flights`, of which the README speaks."""
+    hours = [datetime(2013, 7, 1 + number // 24, number % 24) for number in range(240)]
+    table = pa.table(
+        {
+            "time_hour": pa.array(hours, pa.timestamp("us")),
+            "month": pa.array([6 + number % 2 for number in range(240)], pa.int64()),
+            "carrier": ["UA", "B6", "EV"] * 80,
+            "tailnum": [f"N{number % 7}" for number in range(240)],
+            "origin": ["EWR", "JFK", "LGA", "JFK"] * 60,
+            "dep_delay": pa.array(range(240), pa.int64()),
+        }
+    )
+    folder = tmp_path / "flights"
+    folder.mkdir()
+    pq.write_table(table.slice(0, 100), folder / "a.parquet", row_group_size=30)
+    pq.write_table(table.slice(100), folder / "b.parquet", row_group_size=30)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def run_with_database(use: Callable[[streamq.Database], Any], backend: str) -> None:
+    async def main() -> None:
+        async with streamq.connect() as db:
+            await db.register("flights", "flights/*.parquet")
+            await use(db)
+
+    anyio.run(main, backend=backend)
+
+
+def test_the_readme_has_examples_of_each_kind() -> None:
+    """If this fails, the tests below find nothing to run."""
+    assert all([PROGRAMS, FRAGMENTS, STATEMENTS, COMMANDS])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program(program: str, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A whole program runs as pasted, on both event loops."""
+    exec(program.replace("anyio.run(main)", f"anyio.run(main, backend={backend!r})"), {})
+    assert "'departures'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("fragment", FRAGMENTS)
+def test_fragment(fragment: str, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines about a database `db` run, and print what their comment says."""
+    names: dict[str, Any] = {"datetime": datetime}
+    exec("async def use(db):\n" + textwrap.indent(fragment, "    "), names)
+    run_with_database(names["use"], backend)
+    printed = capsys.readouterr().out
+    assert printed
+    for expected in re.findall(r"print\(.*\)  # (.*)", fragment):
+        assert all(part in printed for part in expected.removesuffix(", …").split(", streamq_"))
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
+def test_statement(sql: str) -> None:
+    """A query has an answer."""
+
+    async def use(db: streamq.Database) -> None:
+        assert (await db.fetch(sql)).num_rows > 0
+
+    run_with_database(use, "asyncio")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """A command succeeds, and writes to where it says."""
+    arguments = shlex.split(command)[1:]
+    assert run(arguments) == 0
+    written = capfdbinary.readouterr().out
+    if "-o" in arguments:
+        written = Path(arguments[arguments.index("-o") + 1]).read_bytes()
+        assert all(json.loads(line) for line in written.splitlines())
+    assert written
