@@ -1,0 +1,96 @@
+"""A live database, scraped from other threads while its queries run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import anyio
+import anyio.to_thread
+import pyarrow as pa
+import pytest
+
+import streamq
+from streamq.metrics import collector
+
+prometheus_client = pytest.importorskip("prometheus_client")
+parser = pytest.importorskip("prometheus_client.parser")
+
+pytestmark = pytest.mark.anyio
+ROWS = 100_000
+COUNTERS = ("streamq_rows_out_total", "streamq_batches_out_total", "streamq_bytes_out_total", "streamq_tasks_total")
+
+Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def scrape(registry: prometheus_client.CollectorRegistry) -> Samples:
+    text = prometheus_client.generate_latest(registry).decode()
+    families = parser.text_string_to_metric_families(text)
+    return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for family in families for sample in family.samples}
+
+
+def registry_of(db: streamq.Database) -> prometheus_client.CollectorRegistry:
+    registry = prometheus_client.CollectorRegistry()
+    registry.register(collector(db))
+    return registry
+
+
+async def test_a_running_query_is_counted_by_a_scrape_from_a_thread() -> None:
+    """Its rows so far are in the totals, its strategy and relation among the labels."""
+    async with streamq.connect(executor="thread") as db:
+        registry = registry_of(db)
+        await db.register("numbers", pa.table({"id": range(ROWS)}))
+        async with db.query("SELECT id FROM numbers", batch_rows=1_000) as stream:
+            batch = await anext(aiter(stream))
+            samples = await anyio.to_thread.run_sync(scrape, registry)
+    assert samples["streamq_queries_running", ()] == 1
+    assert samples["streamq_rows_out_total", ()] == batch.num_rows
+    assert samples["streamq_query_strategies_total", (("strategy", "Passthrough"),)] == 1
+    assert samples["streamq_relation_rows", (("kind", "registered"),)] == ROWS
+
+
+async def test_what_ended_is_counted_by_how_it_ended() -> None:
+    """Completed, failed and left early."""
+    async with streamq.connect(executor="thread") as db:
+        await db.register("numbers", pa.table({"id": range(ROWS)}))
+        await db.fetch("SELECT count(*) FROM numbers")
+        with pytest.raises(streamq.DataError):
+            await db.fetch("SELECT 1 // (id - id) FROM numbers")
+        async with db.query("SELECT id FROM numbers", batch_rows=1_000) as stream:
+            await anext(aiter(stream))
+        samples = await anyio.to_thread.run_sync(scrape, registry_of(db))
+    assert samples["streamq_queries_running", ()] == 0
+    assert {outcome: samples["streamq_queries_total", (("outcome", outcome),)] for outcome in ("completed", "failed", "cancelled")} == {
+        "completed": 1,
+        "failed": 1,
+        "cancelled": 1,
+    }
+    assert samples["streamq_channel_bytes", ()] == 0
+
+
+async def test_counters_never_go_down() -> None:
+    """Not while queries start, run and end beside the scrapes, which run in a thread of their own."""
+    seen: list[Samples] = []
+    async with streamq.connect(executor="thread") as db:
+        registry = registry_of(db)
+        await db.register("numbers", pa.table({"id": range(ROWS)}))
+        busy = True
+
+        async def scrape_all_the_time() -> None:
+            while busy:
+                seen.append(await anyio.to_thread.run_sync(scrape, registry))
+
+        async def query() -> None:
+            for _ in range(4):
+                await db.fetch("SELECT id FROM numbers")
+
+        async with anyio.create_task_group() as scrapes:
+            scrapes.start_soon(scrape_all_the_time)
+            async with anyio.create_task_group() as queries:
+                for _ in range(3):
+                    queries.start_soon(query)
+            busy = False
+        seen.append(scrape(registry))
+    for name in COUNTERS:
+        values = [samples[name, ()] for samples in seen]
+        assert values == sorted(values)
+    assert seen[-1]["streamq_rows_out_total", ()] == 12 * ROWS
