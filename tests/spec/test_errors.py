@@ -209,5 +209,7 @@ async def test_wrong_files_and_objects_are_explained(db: streamq.Database, tmp_p
         await db.register("s", pa.table({"a": [1]}))
     with pytest.raises(streamq.BindError, match="timestamp columns"):
         await db.register("g", pa.table({"a": [1]}), watermark="a - 5")
-    assert "g" not in (await db.execute("SHOW RELATIONS")).table["name"].to_pylist()
+    shown = (await db.execute("SHOW RELATIONS")).table
+    assert shown is not None
+    assert "g" not in shown["name"].to_pylist()
     await assert_nothing_ran(db)

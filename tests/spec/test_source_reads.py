@@ -121,7 +121,7 @@ async def test_a_full_source_without_retention_keeps_everything_and_refuses() ->
     async with streamq.connect(executor="thread", max_source_bytes=100_000) as db:
         await db.execute("CREATE SOURCE bounded (id BIGINT)")
         inserted = 0
-        with pytest.raises(streamq.ResourceLimit, match="bounded.*max_source_bytes"):
+        with pytest.raises(streamq.ResourceLimit, match=r"bounded.*max_source_bytes"):
             while inserted < 100_000:
                 await db.insert("bounded", batch_of(inserted, 1_000))
                 inserted += 1_000
