@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -143,3 +144,57 @@ async def test_a_stream_adds_up_to_the_whole(db: streamq.Database, sql: str) -> 
     assert [row for batch in batches for row in batch.to_pylist()] == whole
     async with db.query(sql, partitions=1) as stream:
         assert [row async for row in stream.rows()] == whole
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("v = 1 OR v = 28", [1, 28]),
+        ("v < 2 OR v > 27 AND name <> 'WHERE'", [0, 1, 28, 29]),
+        ("name = 'n7 LIMIT 1'", [7]),
+        ("name = 'x'' OR ''1''=''1'", []),
+        ('"order by" = 3 OR "order by" = 29', [3, 29]),
+        ("v IN (2, 29) -- WHERE v = 5 LIMIT 1", [2, 29]),
+        ("NOT (v > 0 AND v < 29)", [0, 29]),
+    ],
+)
+async def test_conditions_keep_their_meaning_in_every_task(db: streamq.Database, tmp_path: Path, where: str, expected: list[int]) -> None:
+    """OR, words of SQL in strings, in names and in comments: what a task adds to a condition never changes it."""
+    rows = pa.table({"v": range(30), "name": [f"n{n} LIMIT 1" for n in range(30)], "order by": range(30)})
+    pq.write_table(rows, tmp_path / "words.parquet", row_group_size=4)
+    await db.register("words", tmp_path / "words.parquet")
+    answer = await db.fetch(f"SELECT v FROM words WHERE {where}", partitions=4)
+    assert sorted(answer["v"].to_pylist()) == expected
+    await db.unregister("words")
+
+
+async def test_one_partition_keeps_the_order_of_arrival(db: streamq.Database) -> None:
+    """A source of one shard that is read in one partition comes in the order in which it was filled."""
+    values: list[int | None] = [n * 7 % 50 for n in range(50)]
+    await source_of(db, "one_by_one", values, shards=1)
+    assert (await db.fetch("SELECT v FROM one_by_one", partitions=1))["v"].to_pylist() == values
+
+
+async def test_all_tasks_of_a_join_read_one_version_of_a_table(db: streamq.Database) -> None:
+    """While every row of a small table is changed at once, again and again, no join sees an old row beside a new one."""
+    await db.execute("CREATE TABLE version (v BIGINT PRIMARY KEY, number BIGINT)")
+    await db.insert("version", pa.table({"v": range(8), "number": [0] * 8}))
+    await source_of(db, "readings", [n % 8 for n in range(64)])
+    ended = False
+
+    async def change() -> None:
+        number = 0
+        while not ended:
+            number += 1
+            if number % 2:
+                await db.execute("UPDATE version SET number = $n", {"n": number})
+            else:
+                await db.insert("version", pa.table({"v": range(8), "number": [number] * 8}))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(change)
+        for _ in range(15):
+            answer = await db.fetch("SELECT r.tie, t.number FROM readings AS r LEFT JOIN version AS t ON r.v = t.v", partitions=4)
+            assert answer.num_rows == 64
+            assert len(set(answer["number"].to_pylist())) == 1
+        ended = True
