@@ -13,7 +13,7 @@ from streamq.execution.jobs import PoolStatistics
 from streamq.execution.statistics import DatabaseStatistics, Totals
 
 if TYPE_CHECKING:
-    from prometheus_client.core import Metric
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 
 
@@ -124,25 +124,25 @@ def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(name, text, value=value)
 
 
-def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    from prometheus_client.core import CounterMetricFamily
-
-    family = CounterMetricFamily(name, text, labels=(label,))
-    for key, value in values.items():
-        family.add_metric((key,), value)
-    return family
-
-
 def _gauge(name: str, text: str, value: float) -> Metric:
     from prometheus_client.core import GaugeMetricFamily
 
     return GaugeMetricFamily(name, text, value=value)
 
 
+def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    from prometheus_client.core import CounterMetricFamily
+
+    return _labelled(CounterMetricFamily(name, text, labels=(label,)), values)
+
+
 def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     from prometheus_client.core import GaugeMetricFamily
 
-    family = GaugeMetricFamily(name, text, labels=(label,))
+    return _labelled(GaugeMetricFamily(name, text, labels=(label,)), values)
+
+
+def _labelled(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[str, float]) -> Metric:
     for key, value in values.items():
         family.add_metric((key,), value)
     return family

@@ -49,10 +49,6 @@ class Sources:
         """Write the text behind FROM."""
         return " ".join(sql_of(item).strip() if number else sql_of(item) for number, item in enumerate(self.items))
 
-    def used_expressions(self) -> Iterator[exp.Expr]:
-        """Give the parts of FROM that refer to columns."""
-        yield from self.items
-
     def direct_scan(self) -> Scan | None:
         """Give the only relation, where FROM is nothing but one."""
         if len(self.leaves) == 1 and not self.unnests and isinstance(self.leaves[0], Scan):

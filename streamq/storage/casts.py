@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamq.storage.families import type_family
+
 _ZONE = r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$"
 _NUMBERS = ("int", "float", "decimal")
 _PAIRS = {
@@ -63,7 +65,7 @@ def convert(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
     if column.null_count == len(column):
         return pa.chunked_array([pa.nulls(len(column), target)])
     _check_types(source, target)
-    match kind(source), kind(target):
+    match type_family(source), type_family(target):
         case "int", "decimal":
             return column.cast(pa.decimal128(20, 0)).cast(target)
         case ("float", "decimal") | ("timestamp", "date"):
@@ -94,38 +96,6 @@ def first_failing(column: pa.ChunkedArray, target: pa.DataType) -> int:
     return low
 
 
-def kind(arrow: pa.DataType) -> str:
-    """Name the family of a type, as the table of possible conversions knows it."""
-    types = pa.types
-    families = (
-        ("bool", types.is_boolean),
-        ("int", types.is_integer),
-        ("float", types.is_floating),
-        ("decimal", types.is_decimal),
-        (
-            "text",
-            lambda t: types.is_string(t) or types.is_large_string(t) or types.is_string_view(t),
-        ),
-        (
-            "binary",
-            lambda t: types.is_binary(t) or types.is_large_binary(t) or types.is_binary_view(t),
-        ),
-        ("binary", types.is_fixed_size_binary),
-        ("date", types.is_date),
-        ("time", types.is_time),
-        ("timestamp", types.is_timestamp),
-        ("duration", types.is_duration),
-        ("interval", types.is_interval),
-        (
-            "list",
-            lambda t: types.is_list(t) or types.is_large_list(t) or types.is_fixed_size_list(t),
-        ),
-        ("map", types.is_map),
-        ("struct", types.is_struct),
-    )
-    return next((family for family, matches in families if matches(arrow)), str(arrow))
-
-
 def _converts(column: pa.ChunkedArray, target: pa.DataType) -> bool:
     try:
         convert(column, target)
@@ -137,7 +107,7 @@ def _converts(column: pa.ChunkedArray, target: pa.DataType) -> bool:
 def _check_types(source: pa.DataType, target: pa.DataType) -> None:
     if pa.types.is_null(source):
         return
-    match kind(source), kind(target):
+    match type_family(source), type_family(target):
         case "list", "list":
             _check_types(source.value_type, target.value_type)
         case "map", "map":
@@ -161,7 +131,7 @@ def _checked_back(column: pa.ChunkedArray, converted: pa.ChunkedArray) -> pa.Chu
 
 
 def _finite(column: pa.ChunkedArray, converted: pa.ChunkedArray) -> pa.ChunkedArray:
-    before = pc.is_inf(column) if kind(column.type) == "float" else pa.scalar(False)
+    before = pc.is_inf(column) if type_family(column.type) == "float" else pa.scalar(False)
     if pc.any(pc.and_not(pc.is_inf(converted), before)).as_py():
         raise Lossy("the value is out of range")
     return converted

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamq.storage.families import type_family
+
 ROUTING_VERSION = 1
 
 Hashes = NDArray[np.uint64]
@@ -76,27 +78,8 @@ def _plain(arrow: pa.DataType) -> pa.DataType:
 
 
 def _family(arrow: pa.DataType) -> str | None:
-    types = pa.types
-    families = (
-        ("int", types.is_integer),
-        ("bool", types.is_boolean),
-        ("float", types.is_floating),
-        ("decimal", types.is_decimal),
-        (
-            "text",
-            lambda kind: types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind),
-        ),
-        (
-            "binary",
-            lambda kind: types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind),
-        ),
-        ("binary", types.is_fixed_size_binary),
-        ("date", types.is_date),
-        ("time", types.is_time),
-        ("timestamp", types.is_timestamp),
-        ("null", types.is_null),
-    )
-    return next((family for family, matches in families if matches(arrow)), None)
+    family = type_family(arrow)
+    return family if family in _TAGS or family == "null" else None
 
 
 def _column(array: pa.Array) -> Hashes:
