@@ -35,9 +35,10 @@ def clamp_partitions(count: int) -> int:
 class Config:
     """Settings of a database.
 
-    `memory_bytes` is what DuckDB may use in all workers together; each gets an equal share. `slots` × `slot_bytes` is the
+    `memory_bytes` is for the DuckDB sessions of all workers together and for the rows that wait for readers. `slots` × `slot_bytes` is the
     shared memory of one process worker. `process_bytes` is the size of a scan from which the process pool serves it when `executor` is auto.
-    `broadcast_bytes` is the largest join input that every task gets whole.
+    `broadcast_bytes` is the largest join input that every task gets whole. A query that goes through at most `single_task_rows`
+    rows runs as one task, unless it asks for a number of partitions.
     """
 
     workers: int = field(default_factory=usable_cpus)
@@ -46,6 +47,7 @@ class Config:
     memory_bytes: int = 2 << 30
     process_bytes: int = 16 << 20
     broadcast_bytes: int = 10 << 20
+    single_task_rows: int = 10_000
     max_source_bytes: int = 1 << 30
     slots: int = 8
     slot_bytes: int = 4 << 20

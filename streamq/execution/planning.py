@@ -83,9 +83,18 @@ class Planner:
                 hint="leave EMIT and LATE ROWS out to get the answer over the rows that are there now",
             )
         options = dict(bound.options)
-        target = clamp_partitions(_whole_number(options, "target_partitions") or partitions or self._config.target_partitions)
+        asked = _whole_number(options, "target_partitions")
+        asked = partitions if asked is None else asked
+        target = self._config.target_partitions if asked is None else clamp_partitions(asked)
+        broadcast_bytes = _whole_number(options, "broadcast_bytes")
         snapshots = self._catalog.snapshot(bound.relations)
-        plan = plan_query(bound.plan, snapshots, target_partitions=target, broadcast_bytes=self._config.broadcast_bytes)
+        plan = plan_query(
+            bound.plan,
+            snapshots,
+            target_partitions=target,
+            broadcast_bytes=self._config.broadcast_bytes if broadcast_bytes is None else broadcast_bytes,
+            single_task_rows=self._config.single_task_rows if asked is None else 0,
+        )
         wanted = options.get("executor", self._config.executor)
         if wanted not in ("auto", "process", "thread"):
             raise BindError(f"WITH (executor = …) must be 'auto', 'process' or 'thread', not {wanted!r}", sql=select.sql)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from streamq.plan.draft import Draft, Spread, is_single, together
+from streamq.plan.draft import Draft, Spread, is_single, labelled, together
 from streamq.plan.fragments import FullyPartitionable, TwoPhaseAggregation
-from streamq.plan.render import is_name, named, quote
+from streamq.plan.render import is_name, named, plain, quote
 from streamq.sql.logical import Block, Call, Mean, Named
 
 
@@ -19,11 +19,8 @@ def aggregate(draft: Draft, block: Block, rows: Spread, window_keys: frozenset[s
     keys = block.keys or ()
     renamed = _renamed(block)
     if not is_single(rows) and keys and together(rows, frozenset(renamed)):
-        by = ", ".join(sorted(rows[0].grouped or ()))
-        draft.choose(
-            FullyPartitionable(tuple(sorted(rows[0].grouped or ()))),
-            f"the rows are already partitioned by {by}: every task has whole groups",
-        )
+        by = tuple(plain(name) for name in sorted(rows[0].grouped or ()))
+        draft.choose(FullyPartitionable(by), f"the rows are already partitioned by {', '.join(by)}: every task has whole groups")
     elif not is_single(rows):
         if all(call.partial for call in block.calls):
             return _two_phases(draft, block, rows)
@@ -45,7 +42,7 @@ def _after(grouped: frozenset[str] | None, renamed: dict[str, str]) -> frozenset
 def _one_phase(draft: Draft, block: Block, rows: Spread) -> Spread:
     keys = block.keys or ()
     calls = [Named(call.sql, call.name) for call in block.calls]
-    return _labelled(draft.step(rows, "groups", _columns([*keys, *calls]), group_by=len(keys)), "aggregate")
+    return labelled(draft.step(rows, "groups", _columns([*keys, *calls]), group_by=len(keys)), "aggregate")
 
 
 def _columns(columns: Sequence[Named]) -> tuple[str, ...]:
@@ -56,7 +53,7 @@ def _columns(columns: Sequence[Named]) -> tuple[str, ...]:
 def _two_phases(draft: Draft, block: Block, rows: Spread) -> Spread:
     keys = block.keys or ()
     parts = [part for call in block.calls for part in call.partial]
-    partial = _labelled(draft.step(rows, "partial", _columns([*keys, *parts]), group_by=len(keys)), "partial aggregate")
+    partial = labelled(draft.step(rows, "partial", _columns([*keys, *parts]), group_by=len(keys)), "partial aggregate")
     names = tuple(quote(key.name) for key in keys)
     if keys and draft.final_partitions > 1:
         together_by = frozenset(key.name for key in keys)
@@ -87,8 +84,8 @@ def _exchanged(draft: Draft, block: Block, rows: Spread, window_keys: frozenset[
         draft.choose(TwoPhaseAggregation(), f"{why}: tasks filter and project, and one task aggregates", fallback="not_decomposable")
         return _one_phase(draft, block, draft.cut(rows, "keep", "aggregate"))
     by = [key for key in keys if key.name in window_keys] or list(keys)
-    names = ", ".join(key.name for key in by)
-    draft.choose(FullyPartitionable(tuple(key.name for key in by)), f"{why}: rows are hashed by {names} into {draft.partitions} partitions")
+    names = tuple(plain(key.name) for key in by)
+    draft.choose(FullyPartitionable(names), f"{why}: rows are hashed by {', '.join(names)} into {draft.partitions} partitions")
     # What was hashed are the keys' values, so that equal groups meet whatever the inputs were.
     exchanged = draft.exchange(rows, [key.sql for key in by], frozenset(), "exchange", "aggregate")
     grouped = frozenset(key.name for key in by)
@@ -97,7 +94,3 @@ def _exchanged(draft: Draft, block: Block, rows: Spread, window_keys: frozenset[
 
 def _whole_call(calls: Sequence[Call]) -> Call:
     return next(call for call in calls if not call.partial)
-
-
-def _labelled(rows: Spread, what: str) -> Spread:
-    return tuple(replace(part, label=what if what in part.label else f"{part.label}, {what}") for part in rows)

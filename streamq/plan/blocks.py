@@ -7,10 +7,10 @@ from dataclasses import replace
 import pyarrow as pa
 
 from streamq.plan.aggregation import aggregate
-from streamq.plan.draft import Draft, Spread, is_single, together
+from streamq.plan.draft import Draft, Spread, is_single, labelled, together
 from streamq.plan.fragments import FullyPartitionable, Passthrough, TwoPhaseAggregation
 from streamq.plan.leaves import PlanQuery, Result, attach
-from streamq.plan.render import direction, is_name, named, quote
+from streamq.plan.render import direction, is_name, named, plain, quote
 from streamq.plan.sources import join_leaves
 from streamq.sql.logical import Block, Ordering
 
@@ -24,8 +24,9 @@ def plan_block(draft: Draft, block: Block, plan: PlanQuery) -> Result:
     if block.having is not None:
         rows = draft.step(attach(draft, rows, block.output_subqueries, plan), "having", where=block.having)
     rows = _bring_windows_together(draft, block, rows, window_keys)
-    bare = not _names_only(block)
-    if bare:
+    bare = [item.name for item in block.items] == _names_below(block)
+    if not _names_only(block):
+        bare = True
         rows = attach(draft, rows, block.output_subqueries, plan)
         rows = draft.step(rows, "items", named(block.items), qualify=block.qualify, distinct=block.distinct)
     if block.distinct and not is_single(rows):
@@ -39,6 +40,13 @@ def _names_only(block: Block) -> bool:
     return block.qualify is None and not block.distinct and all(is_name(item.sql, item.name) for item in block.items)
 
 
+def _names_below(block: Block) -> list[str]:
+    """Name the columns that the rows have before the items."""
+    if block.keys is None:
+        return [column.name for column in block.inputs]
+    return [key.name for key in block.keys] + [call.name for call in block.calls]
+
+
 # Window functions
 
 
@@ -46,10 +54,7 @@ def _window_keys(block: Block) -> frozenset[str]:
     """Name the plain columns by which every window function of the block partitions."""
     if not block.partition_by:
         return frozenset()
-    names = [column.name for column in block.inputs]
-    if block.keys is not None:
-        names = [key.name for key in block.keys] + [call.name for call in block.calls]
-    return frozenset(name for name in names if all(any(is_name(sql, name) for sql in terms) for terms in block.partition_by))
+    return frozenset(name for name in _names_below(block) if all(any(is_name(sql, name) for sql in terms) for terms in block.partition_by))
 
 
 def _grouping(block: Block, window_keys: frozenset[str]) -> frozenset[str]:
@@ -60,18 +65,25 @@ def _grouping(block: Block, window_keys: frozenset[str]) -> frozenset[str]:
 
 
 def _bring_windows_together(draft: Draft, block: Block, rows: Spread, keys: frozenset[str]) -> Spread:
-    if not block.partition_by or is_single(rows):
+    if not block.partition_by:
         return rows
+    if is_single(rows):
+        if draft.stages:
+            draft.choose(Passthrough("single"), "the window functions run in the one task that has all rows by then")
+        return rows
+    if block.first_ranks is not None and not together(rows, keys):
+        draft.choose(TwoPhaseAggregation(), f"every task keeps its rows where {block.first_ranks}, and those are ranked again together")
+        rows = labelled(draft.step(rows, "first ranks", qualify=block.first_ranks), "first ranks")
     if not keys:
         reason = "the window functions have no PARTITION BY column in common: one task computes them"
         draft.choose(Passthrough("single"), reason, fallback="global_window")
         return draft.cut(rows, "keep", "window")
-    names = tuple(sorted(keys))
+    names = tuple(plain(name) for name in sorted(keys))
     if together(rows, keys):
         draft.choose(FullyPartitionable(names), f"window functions over {', '.join(names)}: the rows are already partitioned so")
         return rows
     draft.choose(FullyPartitionable(names), f"window functions: rows are hashed by {', '.join(names)} into {draft.partitions} partitions")
-    return draft.exchange(rows, [quote(name) for name in names], keys, "exchange", "window")
+    return draft.exchange(rows, [quote(name) for name in sorted(keys)], keys, "exchange", "window")
 
 
 # ORDER BY and LIMIT

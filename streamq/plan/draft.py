@@ -52,6 +52,12 @@ class Rows:
         """Go on with the rows of a query over the inputs and views so far."""
         return replace(self, views=(*self.views, (name, sql)), source=name)
 
+    def renamed(self, name: str) -> Rows:
+        """Go on with the same rows under another name."""
+        if self.views and self.views[-1][0] == self.source:
+            return replace(self, views=(*self.views[:-1], (name, self.views[-1][1])), source=name)
+        return self.view(name, select(("*",), self.from_sql))
+
     def together(self, columns: frozenset[str]) -> bool:
         """Tell whether rows that are equal in `columns` are in the same task."""
         return self.single or (self.grouped is not None and self.grouped <= columns)
@@ -71,11 +77,16 @@ def together(spread: Spread, columns: frozenset[str]) -> bool:
     return len(spread) == 1 and spread[0].together(columns)
 
 
+def labelled(rows: Spread, what: str) -> Spread:
+    """Say what is done to the rows, unless that is said already."""
+    return tuple(replace(part, label=what if what in part.label else f"{part.label}, {what}") for part in rows)
+
+
 @dataclass(slots=True)
 class Draft:
     """Collects the stages and choices of one plan. `partitions` is how many tasks an exchange feeds.
 
-    `final_partitions` is how many merge partial groups.
+    `final_partitions` is how many merge partial groups. `one_task` tells to do everything in one task.
     `kept` has the stages that keep the whole result of a derived leaf, by the leaf's name.
     """
 
@@ -83,6 +94,7 @@ class Draft:
     partitions: int
     broadcast_bytes: int
     final_partitions: int = 1
+    one_task: bool = False
     stages: list[Stage] = field(default_factory=list)
     kept: dict[str, tuple[int, ...]] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
@@ -132,6 +144,13 @@ class Draft:
             for rows in spread
         )
         return (self._collected(kept, Partitions(count), then, grouped),)
+
+    def unite(self, spread: Spread) -> Rows:
+        """Go on with rows that one task has anyway as those of one view. For drafts of `one_task`."""
+        inputs = tuple(given for rows in spread for given in rows.inputs)
+        views = tuple(view for rows in spread for view in rows.views)
+        name = self.new_name("union")
+        return Rows(Once(), inputs, (*views, (name, union_all(rows.source for rows in spread))), name, single=True, label="union")
 
     def keep_partitions(self, rows: Rows, keys: Sequence[str], count: int, label: str) -> int:
         """Make the stage that keeps rows by the hash of `keys`."""

@@ -9,26 +9,21 @@ from typing import Protocol, assert_never
 
 from streamq.plan.executor import ExecutorChoice
 from streamq.plan.fragments import (
-    BroadcastJoin,
     CoPartitions,
     Driver,
     Emit,
     Fragment,
-    FullyPartitionable,
     Input,
     Keep,
     Leases,
     Once,
     Output,
     Partitions,
-    Passthrough,
     PhysicalPlan,
-    RepartitionRequired,
     ScanInput,
     SortedRuns,
     StageInput,
-    Strategy,
-    TwoPhaseAggregation,
+    describe_strategy,
 )
 from streamq.plan.pruning import PlannedScan, plan_scans
 from streamq.plan.relations import RelationSnapshot
@@ -87,17 +82,23 @@ def explain(
     """Describe a plan: the strategy and why, the parallelism, the stages in order, the merge; and what each stage took, if it ran."""
     runs = () if statistics is None else statistics.stages
     scans = plan_scans(plan, snapshots)
-    return "\n".join([*_header(plan, scans, executor, target_partitions), *_stages(plan, snapshots, scans, runs), "", *_merge(plan)]) + "\n"
+    return (
+        "\n".join([*_header(plan, snapshots, executor, target_partitions), *_stages(plan, snapshots, scans, runs), "", *_merge(plan)])
+        + "\n"
+    )
 
 
-def _header(plan: PhysicalPlan, scans: Mapping[int, PlannedScan], executor: ExecutorChoice, target_partitions: int) -> Iterator[str]:
+def _header(
+    plan: PhysicalPlan, snapshots: Mapping[str, RelationSnapshot], executor: ExecutorChoice, target_partitions: int
+) -> Iterator[str]:
     yield f"strategy: {describe_strategy(plan.strategy)}"
     for choice in sorted(plan.choices, key=lambda choice: choice.strategy != plan.strategy):
         if choice.strategy != plan.strategy:
             yield f"  with {describe_strategy(choice.strategy)}"
         fallback = f" [fallback: {choice.fallback}]" if choice.fallback else ""
         yield from _wrapped("  because ", f"{choice.reason}{fallback}")
-    natural = max((scan.snapshot.max_parallelism for scan in scans.values()), default=1)
+    read = {source.relation for stage in plan.stages for source in stage.fragment.inputs if isinstance(source, ScanInput)}
+    natural = max((snapshots[relation].max_parallelism for relation in read), default=1)
     yield f"natural parallelism: {natural}"
     yield f"target_partitions: {target_partitions}"
     yield from _wrapped("executor: ", f"{executor.kind}, because {executor.reason}" if executor.reason else executor.kind)
@@ -119,27 +120,6 @@ def _stages(
         yield f"  output: {_output(stage.output)}"
         if stage.id in measured:
             yield from _run(measured[stage.id])
-
-
-def describe_strategy(strategy: Strategy) -> str:
-    """Name a strategy with its parameters.
-
-    >>> describe_strategy(FullyPartitionable(("k",)))
-    'FullyPartitionable(k)'
-    """
-    match strategy:
-        case Passthrough(routing):
-            return f"Passthrough({routing})"
-        case FullyPartitionable(keys):
-            return f"FullyPartitionable({', '.join(keys)})"
-        case TwoPhaseAggregation():
-            return "TwoPhaseAggregation"
-        case BroadcastJoin(table):
-            return f"BroadcastJoin({table})"
-        case RepartitionRequired(from_, to):
-            return f"RepartitionRequired({from_} → {to})"
-        case _:
-            assert_never(strategy)
 
 
 def _driver(driver: Driver) -> str:

@@ -7,7 +7,7 @@ A stage runs one fragment as several tasks. What the tasks are is the stage's *d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 import pyarrow as pa
 
@@ -153,6 +153,27 @@ class RepartitionRequired:
 
 
 Strategy = Passthrough | FullyPartitionable | TwoPhaseAggregation | BroadcastJoin | RepartitionRequired
+
+
+def describe_strategy(strategy: Strategy) -> str:
+    """Name a strategy with its parameters.
+
+    >>> describe_strategy(FullyPartitionable(("k",)))
+    'FullyPartitionable(k)'
+    """
+    match strategy:
+        case Passthrough(routing):
+            return f"Passthrough({routing})"
+        case FullyPartitionable(keys):
+            return f"FullyPartitionable({', '.join(keys)})"
+        case TwoPhaseAggregation():
+            return "TwoPhaseAggregation"
+        case BroadcastJoin(table):
+            return f"BroadcastJoin({table})"
+        case RepartitionRequired(from_, to):
+            return f"RepartitionRequired({from_} → {to})"
+        case _:
+            assert_never(strategy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ STREAMED_ROWS = 2_500_000
 STREAMED_SHARE = 0.7
 """The share of a round where rows go to the reader: a lease costs little more than its rows, so there may be many."""
 KEPT_SHARE = 0.8
-"""The share of the first round where rows are kept; the second is the rest. Every lease may keep a row for every group, so there are few."""
+"""The share of the first round where rows are kept; the second is the rest. A lease may keep a row for every group, so there are few."""
 
 
 class LeaseQueue:
@@ -80,10 +80,8 @@ class LeaseQueue:
         return end
 
     def _begin_round(self) -> None:
-        if self._streaming:
-            share = STREAMED_SHARE
-        else:
-            share = KEPT_SHARE if self._next == 0 else 1.0
+        kept = KEPT_SHARE if self._next == 0 else 1.0
+        share = STREAMED_SHARE if self._streaming else kept
         rows = self._rows_left * share / self._workers
         # Splits seldom add up to the share exactly: half a split more lets the last round be one lease a worker.
         half_split = self._rows_left / (len(self._splits) - self._next) / 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from streamq.plan.draft import Draft, Rows, Spread, is_single
-from streamq.plan.fragments import Input, Keep, Leases, ScanInput, StageInput
+from streamq.plan.fragments import Input, Keep, Leases, Once, ScanInput, StageInput
 from streamq.plan.joins import ExchangeKey
 from streamq.plan.render import direction, quote, select, union_all
 from streamq.sql.logical import Derived, Leaf, Ordering, Query, Scan
@@ -51,6 +51,8 @@ def complete(draft: Draft, result: Result, name: str) -> Spread:
     bounded = result.limit is not None or result.offset > 0
     if bounded and not is_single(rows):
         rows = draft.cut(rows, "keep", "limit")
+    if not bounded and result.bare and result.columns == result.names:
+        return tuple(part.renamed(name) for part in rows)
     if not bounded:
         # Without a limit the order of a subquery's rows means nothing.
         return tuple(part.view(name, select(result.shown(), part.from_sql)) for part in rows)
@@ -71,6 +73,8 @@ def scan_input(scan: Scan) -> ScanInput:
 def divide(draft: Draft, leaf: Leaf, plan: PlanQuery) -> Spread:
     """Open stages whose tasks have the rows of a leaf, divided as they come."""
     match leaf:
+        case Scan() if draft.one_task:
+            return (Rows(Once(), (scan_input(leaf),), (), leaf.name, single=True),)
         case Scan():
             single = len(draft.snapshots[leaf.relation].splits) <= 1
             return (Rows(Leases(leaf.name), (scan_input(leaf),), (), leaf.name, single),)
@@ -83,8 +87,9 @@ def divide(draft: Draft, leaf: Leaf, plan: PlanQuery) -> Spread:
 def attach(draft: Draft, rows: Spread, leaves: Sequence[Leaf], plan: PlanQuery) -> Spread:
     """Give every task all rows of `leaves`."""
     for leaf in leaves:
-        inputs, views = _whole(draft, leaf, plan)
-        rows = tuple(part if _has(part, leaf.name) else _with(part, inputs, views) for part in rows)
+        if not all(_has(part, leaf.name) for part in rows):
+            inputs, views = _whole(draft, leaf, plan)
+            rows = tuple(part if _has(part, leaf.name) else _with(part, inputs, views) for part in rows)
     return rows
 
 
@@ -100,6 +105,9 @@ def _whole(draft: Draft, leaf: Leaf, plan: PlanQuery) -> tuple[tuple[Input, ...]
     match leaf:
         case Scan():
             return (scan_input(leaf),), ()
+        case Derived() if draft.one_task:
+            (part,) = complete(draft, plan(leaf.query), leaf.name)
+            return part.inputs, part.views
         case Derived():
             if leaf.name not in draft.kept:
                 parts = complete(draft, plan(leaf.query), leaf.name)

@@ -14,10 +14,23 @@ from typing import assert_never
 from streamq.config import clamp_partitions
 from streamq.plan.blocks import plan_block
 from streamq.plan.draft import Draft, Rows, is_single
-from streamq.plan.fragments import SORT_KEY_COLUMN, Emit, Once, Passthrough, PhysicalPlan, SortedRuns
+from streamq.plan.fragments import (
+    SORT_KEY_COLUMN,
+    CoPartitions,
+    Emit,
+    Leases,
+    Once,
+    Partitions,
+    Passthrough,
+    PhysicalPlan,
+    ScanInput,
+    SortedRuns,
+    describe_strategy,
+)
 from streamq.plan.leaves import Result, attach, complete, order_terms
 from streamq.plan.relations import RelationSnapshot
 from streamq.plan.render import Clauses, direction, quote, string
+from streamq.plan.sizes import rows_to_go_through
 from streamq.sql.logical import Block, Query, Union, Whole
 
 
@@ -28,14 +41,48 @@ def plan_query(
     target_partitions: int,
     broadcast_bytes: int,
     final_partitions: int = 1,
+    single_task_rows: int = 0,
 ) -> PhysicalPlan:
     """Choose how a query runs over the snapshots of its relations, which are keyed by relation name.
 
     `target_partitions` is how many partitions an exchange makes (clamped to 1..256). Join inputs of up to `broadcast_bytes` are given
     whole to every task. `final_partitions` is how many tasks merge partial groups: more than one pays where
-    groups are about as many as rows.
+    groups are about as many as rows. Of up to `single_task_rows` rows, everything is done by one task.
     """
-    draft = Draft(snapshots, clamp_partitions(target_partitions), broadcast_bytes, clamp_partitions(final_partitions))
+
+    def draft(*, one_task: bool) -> Draft:
+        return Draft(snapshots, clamp_partitions(target_partitions), broadcast_bytes, clamp_partitions(final_partitions), one_task)
+
+    plan = _finish(draft(one_task=False), query)
+    rows = rows_to_go_through(query, snapshots)
+    if not single_task_rows or rows > single_task_rows or not _is_divided(plan, snapshots):
+        return plan
+    gathered = draft(one_task=True)
+    more = f"more of them would run as {describe_strategy(plan.strategy)}"
+    gathered.choose(
+        Passthrough("single"), f"one task is done with {rows:,} rows (at most {single_task_rows:,}) before several had begun; {more}"
+    )
+    return _finish(gathered, query)
+
+
+def _is_divided(plan: PhysicalPlan, snapshots: Mapping[str, RelationSnapshot]) -> bool:
+    """Tell whether a plan has more than one task."""
+    if len(plan.stages) > 1:
+        return True
+    (stage,) = plan.stages
+    match stage.driver:
+        case Leases(name):
+            relations = {source.name: source.relation for source in stage.fragment.inputs if isinstance(source, ScanInput)}
+            return len(snapshots[relations[name]].splits) > 1
+        case CoPartitions(count=count) | Partitions(count=count):
+            return count > 1
+        case Once():
+            return False
+        case _:
+            assert_never(stage.driver)
+
+
+def _finish(draft: Draft, query: Query) -> PhysicalPlan:
     result = _plan(draft, query)
     limit, offset = _emit(draft, result)
     if not draft.choices:
@@ -58,7 +105,8 @@ def _plan(draft: Draft, query: Query) -> Result:
 def _plan_union(draft: Draft, union: Union) -> Result:
     names = tuple(union.schema.names)
     results = [replace(_plan(draft, branch), names=names) for branch in union.branches]
-    return Result(tuple(part for result in results for part in complete(draft, result, draft.new_name("branch"))), names, names, bare=True)
+    parts = tuple(part for result in results for part in complete(draft, result, draft.new_name("branch")))
+    return Result((draft.unite(parts),) if draft.one_task else parts, names, names, bare=True)
 
 
 def _plan_whole(draft: Draft, whole: Whole) -> Result:

@@ -24,6 +24,15 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def plain(name: str) -> str:
+    """Write a column's name for people: without what sets columns apart that binding has added.
+
+    >>> plain("customer_id"), plain("session#customer_id")
+    ('customer_id', 'customer_id')
+    """
+    return name.rpartition("#")[2]
+
+
 def is_name(sql: str, name: str) -> bool:
     """Tell whether an expression is nothing but a name.
 

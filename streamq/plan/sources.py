@@ -32,14 +32,30 @@ def join_leaves(draft: Draft, block: Block, plan: PlanQuery, together: frozenset
     `together` are inputs by which the block would like rows to be grouped; empty if it does not matter.
     """
     rows = attach(draft, _joined(draft, block, plan, together), block.input_subqueries, plan)
+    if _gives_its_leaf(block):
+        return rows
     # count(*) needs rows and no column of them.
     columns = named(block.inputs) or ('1 AS "row"',)
     return tuple(part.view(draft.new_name("rows"), select(columns, block.from_sql, where=block.where)) for part in rows)
 
 
+def _gives_its_leaf(block: Block) -> bool:
+    """Tell whether a block's inputs are its only leaf, just as it is."""
+    if len(block.leaves) != 1 or block.where is not None or block.unnests:
+        return False
+    (leaf,) = block.leaves
+    columns = list(leaf.columns or ()) if isinstance(leaf, Scan) else leaf.query.schema.names
+    return all([_column_of(given.sql, columns), given.name] == [name] * 2 for given, name in zip(block.inputs, columns, strict=False)) and (
+        len(block.inputs) == len(columns)
+    )
+
+
 def _joined(draft: Draft, block: Block, plan: PlanQuery, together: frozenset[str]) -> Spread:
     if not block.leaves:
         return (Rows(Once(), (), (), "", single=True, label="values"),)
+    if draft.one_task:
+        first, *others = block.leaves
+        return attach(draft, divide(draft, first, plan), others, plan)
     if len(block.leaves) == 1:
         return _partitioned_scan(draft, block, together) or divide(draft, block.leaves[0], plan)
     leaves = {leaf.name: leaf for leaf in block.leaves}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from streamq.sql.items import Item, Names, has_query, outside_queries, rewrite_t
 from streamq.sql.leaves import prune_leaves
 from streamq.sql.logical import Block, Call, Leaf, Named, Ordering
 from streamq.sql.over import break_ties, inline_named_windows, partitions
+from streamq.sql.ranks import bound_on_rank, have_one_ranking, is_rank
 from streamq.sql.render import render_inputs
 from streamq.sql.sources import Sources, conjuncts, join_by_where, read_from
 from streamq.sql.subqueries import Subqueries
@@ -97,9 +99,19 @@ class _Builder:
             self._break_order_ties(order, hidden, columns, distinct)
         items = [*self.items, *hidden]
         later = [item.over for item in items if item.over is not None] + ([qualify_ast] if qualify_ast is not None else [])
+        ranking = have_one_ranking(later)
         for node in later:
             break_ties(node, columns)
-        return self._assemble(where_ast, having_ast, qualify_ast, items, len(hidden), tuple(order), limit, offset, later)
+        block = self._assemble(where_ast, having_ast, qualify_ast, items, len(hidden), tuple(order), limit, offset, later)
+        return self._with_ranks(block, qualify_ast) if ranking else block
+
+    def _with_ranks(self, block: Block, qualify: exp.Expr | None) -> Block:
+        """Say which items are ranks, and what bound QUALIFY sets to one."""
+        ranks = tuple(item.name for item in self.items if is_rank(item.over))
+        conditions = conjuncts(qualify) if qualify is not None else iter(())
+        bounds = (bound_on_rank(condition, self.low.session.parameters) for condition in conditions)
+        bound = next((sql_of(bound) for bound in bounds if bound is not None), None)
+        return replace(block, ranks=ranks, first_ranks=bound)
 
     def _assemble(
         self,

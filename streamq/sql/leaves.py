@@ -6,14 +6,15 @@ import datetime
 from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import pyarrow as pa
 from sqlglot import exp
 
 from streamq.sql.catalog import SYSTEM_SCHEMA
 from streamq.sql.columns import Binding
-from streamq.sql.logical import Bound, Leaf, Scan
+from streamq.sql.logical import Block, Bound, Derived, Leaf, Scan
+from streamq.sql.ranks import bound_on_rank
 from streamq.sql.sources import Sources, unqualified
 from streamq.sql.text import sql_of
 
@@ -36,10 +37,34 @@ def prune_leaves(
     """
     needed = _needed_columns(sources, used, words)
     bindings = {binding.leaf: binding for binding in sources.scope.bindings}
-    return tuple(
-        _prune_scan(low, leaf, bindings[leaf.name], needed[bindings[leaf.name].alias], conditions) if isinstance(leaf, Scan) else leaf
-        for leaf in sources.leaves
-    )
+    pruned: list[Leaf] = []
+    for leaf in sources.leaves:
+        binding = bindings[leaf.name]
+        match leaf:
+            case Scan():
+                pruned.append(_prune_scan(low, leaf, binding, needed[binding.alias], conditions))
+            case Derived(query=Block() as block) if binding.movable:
+                pruned.append(replace(leaf, query=_bound_ranks(low, block, binding, conditions)))
+            case Derived():
+                pruned.append(leaf)
+            case _:
+                assert_never(leaf)
+    return tuple(pruned)
+
+
+def _bound_ranks(low: Lowering, block: Block, binding: Binding, conditions: list[exp.Expr]) -> Block:
+    """Tell a query that ranks rows how far its ranks are read."""
+    if not block.ranks or block.limit is not None or block.offset or block.first_ranks is not None:
+        return block
+    names = dict(zip(block.schema.names, block.items, strict=False))
+    ranks = [name for name, item in names.items() if item.name in block.ranks]
+    for condition in conditions:
+        bound = bound_on_rank(condition, low.session.parameters, ranks)
+        if bound is not None and bound.this.table == binding.alias:
+            return replace(
+                block, first_ranks=f"{names[bound.this.name].sql} {'<' if isinstance(bound, exp.LT) else '<='} {sql_of(bound.expression)}"
+            )
+    return block
 
 
 def _needed_columns(sources: Sources, used: Iterable[exp.Expr], words: set[str]) -> dict[str, set[str]]:

@@ -145,6 +145,9 @@ class Block:
     `input_subqueries` are leaves read inside expressions of `where`, `from_sql` or `inputs`, `output_subqueries` inside later ones; each is
     needed whole wherever the expression is evaluated.
     `unnests` tells that FROM expands lists.
+    `ranks` are the items that are nothing but a rank, where all window functions of the block are ranks in one order. `first_ranks` is a
+    condition over the same names as `items`, with such a window function: of any part of the rows, those that fail it have no part in
+    what is read of the result.
     """
 
     leaves: tuple[Leaf, ...]
@@ -167,6 +170,8 @@ class Block:
     input_subqueries: tuple[Leaf, ...] = ()
     output_subqueries: tuple[Leaf, ...] = ()
     unnests: bool = False
+    ranks: tuple[str, ...] = ()
+    first_ranks: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ QUERY_OPTIONS = (
     "max_staleness",
     "target_partitions",
     "executor",
+    "broadcast_bytes",
     "retention",
     "retention_rows",
     "retention_bytes",

@@ -19,17 +19,19 @@ _NUMBER = "session#number"
 
 def sessions_of(rows: exp.Select, time: exp.Expression, keys: list[exp.Expression], gap: int) -> exp.Select:
     """Add the columns `START` and `END` to a SELECT's rows with an event time. `time` and `keys` are expressions over its FROM."""
-    names = [f"session#key{place}" for place in range(len(keys))]
+    # A key that the rows have anyway keeps its name: whoever groups by it sees that its rows are together already.
+    own = {item.this: item.alias for item in rows.expressions if isinstance(item, exp.Alias)}
+    added = {key: f"session#key{place}" for place, key in enumerate(keys) if key not in own}
     rows.append("expressions", named(time.copy(), TIME))
-    for key, name in zip(keys, names, strict=True):
+    for key, name in added.items():
         rows.append("expressions", named(key.copy(), name))
-    partition: list[exp.Expression] = [column(name) for name in names]
+    partition: list[exp.Expression] = [column(own.get(key) or added[key]) for key in keys]
     starts = _with_column(rows, _starts_session(partition, gap), _NEW)
     numbered = _with_column(starts, over(call("sum", column(_NEW)), partition, column(TIME)), _NUMBER)
     partition = [*partition, column(_NUMBER)]
     found = _with_column(numbered, _shifted(over(call("min", column(TIME)), partition), 0), START)
     found.append("expressions", named(_shifted(over(call("max", column(TIME)), partition), gap), END))
-    hide_from_star(found, [*names, TIME, _NEW, _NUMBER])
+    hide_from_star(found, [*added.values(), TIME, _NEW, _NUMBER])
     return found
 
 

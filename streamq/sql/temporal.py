@@ -5,12 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 
-def has_proctime_joins(ast: exp.Expression) -> bool:
-    """Tell whether a query looks tables up as they are at the place of a row."""
-    return any(table.args.get("version") for table in ast.find_all(exp.Table))
-
-
-def join_at_cut(ast: exp.Expression) -> exp.Expression:
+def join_at_cut(ast: exp.Expr) -> exp.Expr:
     """Read the tables of temporal joins at the query's one cut, which is what a snapshot query sees. Gives a new tree."""
     copy = ast.copy()
     for table in copy.find_all(exp.Table):

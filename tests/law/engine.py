@@ -26,14 +26,26 @@ PATIENCE_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A way to run a query."""
+    """A way to run a query. Without a number of partitions, small queries run as one task.
+
+    `broadcast_bytes` 0 lets no join input be given whole to every task where it can be avoided.
+    """
 
     executor: Executor = "thread"
-    partitions: int = 2
+    partitions: int | None = 2
     batch_rows: int = 32_768
+    broadcast_bytes: int | None = None
+
+    def spell(self, sql: str) -> str:
+        """Write the query with its options."""
+        options = {"target_partitions": self.partitions, "broadcast_bytes": self.broadcast_bytes}
+        given = ", ".join(f"{name} = {value}" for name, value in options.items() if value is not None)
+        return f"{sql.rstrip().removesuffix(';')} WITH ({given})" if given else sql
 
 
-runs = st.builds(Run, st.sampled_from(EXECUTORS), st.sampled_from(PARTITIONS), st.sampled_from([1, 7, 32_768]))
+runs = st.builds(
+    Run, st.sampled_from(EXECUTORS), st.sampled_from((*PARTITIONS, None)), st.sampled_from([1, 7, 32_768]), st.sampled_from([None, 0, 400])
+)
 
 
 class Engine:
@@ -47,8 +59,8 @@ class Engine:
         """Give streamq's whole answer."""
         return self._portal.call(self._answer, sql, run)
 
-    def explain(self, sql: str, executor: Executor = "thread") -> str:
-        return self._portal.call(self.databases[executor].explain, sql)
+    def explain(self, sql: str, run: Run) -> str:
+        return self._portal.call(self.databases[run.executor].explain, run.spell(sql))
 
     def execute(self, sql: str, executor: Executor) -> None:
         self._portal.call(self.databases[executor].execute, sql)
@@ -64,7 +76,7 @@ class Engine:
 
     async def _answer(self, sql: str, run: Run) -> pa.Table:
         with anyio.fail_after(PATIENCE_S):
-            async with self.databases[run.executor].query(sql, partitions=run.partitions, batch_rows=run.batch_rows) as stream:
+            async with self.databases[run.executor].query(run.spell(sql), batch_rows=run.batch_rows) as stream:
                 answer = await stream.read_all()
             assert answer.schema == stream.schema
             return answer
@@ -73,8 +85,9 @@ class Engine:
         db, name = self.databases[executor], relation.name
         path = os.path.join(directory, name)
         match relation.hold:
-            case "source":
-                await db.execute(f"CREATE SOURCE {name} ({relation.declaration})")
+            case "source" | "partitioned":
+                partitions = f" PARTITION BY ({relation.partition_key}) WITH (shards = 7)" if relation.hold == "partitioned" else ""
+                await db.execute(f"CREATE SOURCE {name} ({relation.declaration}){partitions}")
                 for piece in relation.pieces:
                     await db.insert(name, piece)
             case "table":
@@ -96,7 +109,9 @@ class Engine:
     async def _release(self, relation: Relation, executor: Executor) -> None:
         db = self.databases[executor]
         match relation.hold:
-            case "source" | "table":
-                await db.execute(f"DROP {relation.hold.upper()} IF EXISTS {relation.name}")
+            case "source" | "partitioned":
+                await db.execute(f"DROP SOURCE IF EXISTS {relation.name}")
+            case "table":
+                await db.execute(f"DROP TABLE IF EXISTS {relation.name}")
             case _:
                 await db.unregister(relation.name)

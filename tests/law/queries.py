@@ -229,6 +229,81 @@ def windowed(draw: st.DrawFn, t: Relation, u: Relation) -> Query:
     return finished(draw, sql, len(chosen))
 
 
+def ranked(draw: st.DrawFn, t: Relation, u: Relation) -> Query:
+    """The first rows of a whole, of each partition, or of groups, by their rank: in QUALIFY or around a derived table."""
+    scope, ident = Scope.of(("t", t)), f"t.{t.columns[0].name}"
+    function = draw(st.sampled_from(["row_number", "rank", "dense_rank"]))
+    bound = draw(st.sampled_from(["<= 2", "< 3", "= 1", "= 2", "BETWEEN 2 AND 3", "<= 0", "> 1", "IN (1, 3)"]))
+    direction = draw(st.sampled_from(["", " DESC", " NULLS FIRST"]))
+    if draw(st.booleans()):
+        keys = [expression(draw, scope), draw(st.sampled_from(scope.of_kind("int", "big", "text")))]
+        unique = ", o0, o1" if function == "row_number" else ""
+        partition = draw(st.sampled_from(["", "PARTITION BY o0 "]))
+        call = draw(st.sampled_from(["count(*)", f"median({draw(st.sampled_from(scope.of_kind('int', 'big')))})"]))
+        rank = f"{function}() OVER ({partition}ORDER BY o2{direction}{unique})"
+        return Query(f"SELECT {named([*keys, call])}, {rank} AS r FROM t GROUP BY 1, 2 QUALIFY r {bound}")
+    order = draw(st.sampled_from([column for column, kind in scope.columns if kind in ORDERED])) + direction
+    rank = f"{function}() OVER ({_partition(draw, scope)}ORDER BY {order}{f', {ident}' if function == 'row_number' else ''})"
+    others = [f"count(*) OVER ({_partition(draw, scope)})"] if draw(st.sampled_from([False, False, True])) else []
+    chosen = [ident, *others, expression(draw, scope)]
+    if draw(st.booleans()):
+        return Query(f"SELECT {named(chosen)}, {rank} AS r FROM t{where(draw, scope)} QUALIFY r {bound}")
+    inner = f"SELECT {named(chosen)}, {rank} AS r FROM t{where(draw, scope)}"
+    return Query(f"SELECT * FROM ({inner}) AS s WHERE r {bound} AND {draw(st.sampled_from(['true', 'o0 % 2 = 0', 'r > 0']))}")
+
+
+def joined_thrice(draw: st.DrawFn, t: Relation, u: Relation) -> Query:
+    """Three relations, one of them twice, in a row of joins or around a derived table."""
+    a, b, c = Scope.of(("a", t)), Scope.of(("b", u)), Scope.of(("c", t))
+    first, second = (draw(st.sampled_from(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"])) for _ in range(2))
+    ours, theirs, last = (draw(st.sampled_from(scope.of_kind("int", "big"))) for scope in (a, b, c))
+    again = draw(st.sampled_from([ours, theirs]))
+    grouped_u = f"(SELECT {theirs.removeprefix('b.')}, {u.columns[0].name}, count(*) AS n FROM u GROUP BY 1, 2)"
+    middle = draw(st.sampled_from(["u AS b", f"{grouped_u} AS b"]))
+    source = f"t AS a {first} {middle} ON {ours} = {theirs} {second} t AS c ON {again} = {last}"
+    chosen = [ours, theirs, last, f"a.{t.columns[0].name}", f"c.{t.columns[0].name}"]
+    if draw(st.booleans()):
+        return Query(f"SELECT {named([draw(st.sampled_from(chosen[:3])), 'count(*)', f'min({chosen[3]})'])} FROM {source} GROUP BY 1")
+    return finished(draw, f"SELECT {named(chosen)} FROM {source}", len(chosen))
+
+
+def joined_asof(draw: st.DrawFn, t: Relation, u: Relation) -> Query:
+    """ASOF joins, whose best match is unique because `id` is."""
+    a, b = Scope.of(("t", t)), Scope.of(("u", u))
+    latest = f"{draw(st.sampled_from(a.of_kind('int', 'big')))} >= u.{u.columns[0].name}"
+    keys = [f"{ours} = {theirs}" for ours, theirs in zip(a.of_kind("int", "text")[:1], b.of_kind("int", "text")[:1], strict=False)]
+    kinds = {column.removeprefix("u."): kind for column, kind in b.columns} | {
+        column.removeprefix("t."): kind for column, kind in a.columns
+    }
+    keys = [key for key in keys if len({kinds[part.split(".")[1]] for part in key.split(" = ")}) == 1]
+    join = draw(st.sampled_from(["ASOF JOIN", "ASOF LEFT JOIN"]))
+    source = f"t {join} u ON {' AND '.join([*keys, latest])}"
+    return Query(f"SELECT {named([f't.{t.columns[0].name}', f'u.{u.columns[0].name}', expression(draw, b)])} FROM {source}{where(draw, a)}")
+
+
+def limited_inside(draw: st.DrawFn, t: Relation, u: Relation) -> Query:
+    """A top-n in a derived table, joined, aggregated or ranked around it. Its order is unique."""
+    ident = t.columns[0].name
+    other = draw(st.sampled_from(t.of_kind("int", "big")))
+    inner = f"(SELECT {ident}, {other} AS v FROM t ORDER BY {other} DESC NULLS LAST, {ident} LIMIT {draw(st.integers(0, 9))}) AS s"
+    theirs = draw(st.sampled_from(u.of_kind("int", "big")))
+    return Query(
+        draw(
+            st.sampled_from(
+                [
+                    f"SELECT count(*) AS n, sum(v % 5) AS s FROM {inner}",
+                    f"SELECT s.v, u.{theirs} FROM {inner} LEFT JOIN u ON s.v = u.{theirs}",
+                    f"SELECT s.v, u.{theirs} FROM u RIGHT JOIN {inner} ON s.v = u.{theirs}",
+                    f"SELECT {ident}, rank() OVER (ORDER BY v) AS r FROM {inner}",
+                    f"SELECT {theirs} FROM u WHERE {theirs} IN (SELECT v FROM {inner})",
+                    f"SELECT v FROM {inner} UNION ALL SELECT {theirs} FROM u",
+                    f"SELECT {theirs} % 2 AS k, count(*) AS n FROM u GROUP BY 1 HAVING count(*) > (SELECT min(v) FROM {inner})",
+                ]
+            )
+        )
+    )
+
+
 def subquery(draw: st.DrawFn, t: Relation, u: Relation) -> Query:
     """Scalar, IN, EXISTS, quantified and correlated subqueries."""
     outer, inner = Scope.of(("t", t)), Scope.of(("u", u))
@@ -350,7 +425,11 @@ SHAPES: tuple[Shape, ...] = (
     joined,
     join_aggregated,
     set_operation,
+    joined_thrice,
+    joined_asof,
     windowed,
+    ranked,
+    limited_inside,
     subquery,
     nested,
     unnested,

@@ -13,8 +13,8 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 Kind = Literal["int", "big", "dyadic", "float", "text", "bool", "ts", "date", "dec", "list"]
-Hold = Literal["source", "table", "parquet", "files", "arrow", "chunks"]
-HOLDS: tuple[Hold, ...] = ("source", "table", "parquet", "files", "arrow", "chunks")
+Hold = Literal["source", "partitioned", "table", "parquet", "files", "arrow", "chunks"]
+HOLDS: tuple[Hold, ...] = ("source", "partitioned", "table", "parquet", "files", "arrow", "chunks")
 EPOCH = dt.datetime(2024, 1, 1)
 
 
@@ -79,6 +79,11 @@ class Relation:
         """The rows, cut."""
         edges = [0, *self.cuts, self.rows.num_rows]
         return [self.rows.slice(first, end - first) for first, end in pairwise(edges)]
+
+    @property
+    def partition_key(self) -> str:
+        """The column that decides the shard of a row of a partitioned source: one whose values repeat, if there is one."""
+        return next((column.name for column in self.columns if column.kind in ("int", "text", "bool", "dyadic")), self.columns[0].name)
 
     @property
     def declaration(self) -> str:

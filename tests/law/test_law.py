@@ -48,5 +48,5 @@ def check(engine: Engine, query: Query, held: tuple[Relation, ...], run: Run) ->
         answer = engine.answer(query.sql, run)
         wrong = differences(answer, query, oracle, float_magnitude(rows.values()))
         if wrong:
-            note(engine.explain(query.sql, run.executor))
+            note(engine.explain(query.sql, run))
         assert not wrong

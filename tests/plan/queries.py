@@ -42,6 +42,19 @@ def relations(given: Mapping[str, pa.Table] | None = None, *, split_rows: int = 
 
 
 ROWS = (
+    "SELECT id, amount FROM orders QUALIFY rank() OVER (ORDER BY amount DESC) <= 3",
+    "SELECT id, dense_rank() OVER (ORDER BY kind) AS r FROM orders QUALIFY r < 3 AND id % 2 = 0",
+    "SELECT id, customer FROM orders QUALIFY row_number() OVER (PARTITION BY customer ORDER BY amount, id) = 2",
+    "SELECT id, rank() OVER w AS r, row_number() OVER w AS n FROM orders WINDOW w AS (PARTITION BY kind ORDER BY id) "
+    "QUALIFY r BETWEEN 1 AND 2",
+    "SELECT id, rank() OVER (ORDER BY amount) AS r, count(*) OVER () AS n FROM orders QUALIFY r <= 2",
+    "SELECT customer, median(amount) AS m FROM orders GROUP BY customer QUALIFY rank() OVER (ORDER BY median(amount) DESC) <= 2",
+    "SELECT * FROM (SELECT id, rank() OVER (ORDER BY amount DESC) AS r FROM orders) AS s WHERE r <= 3 AND id > 5",
+    "SELECT s.id, c.name FROM (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY id) AS r FROM orders) AS s "
+    "JOIN customers AS c USING (customer) WHERE 2 >= s.r",
+    "SELECT c.name, s.id FROM customers AS c LEFT JOIN (SELECT *, rank() OVER (ORDER BY id) AS r FROM orders) AS s "
+    "ON c.customer = s.customer WHERE s.r <= 9 OR s.r IS NULL",
+    "SELECT count(*) AS n FROM (SELECT id, rank() OVER (ORDER BY amount) AS r FROM orders ORDER BY id LIMIT 20) AS s WHERE r <= 4",
     "SELECT * FROM orders",
     "SELECT id, amount * 2 AS twice FROM orders WHERE kind = 'new' OR amount > 3",
     "SELECT id + 1 AS id FROM orders WHERE id > 20",

@@ -19,8 +19,8 @@ from streamq.sql.statements import Select
 from tests.plan.queries import BOUNDED, ORDERED, ROWS, relations, tables
 from tests.plan.reference import run_plan
 
-WAYS = ((1, 10**6, 4), (2, 0, 7), (3, 1_500, 5), (7, 0, 50), (8, 500, 3))
-"""Partitions, bytes up to which a join input is whole in every task, and rows of a split."""
+WAYS = ((1, 10**6, 4, 0), (2, 0, 7, 0), (3, 1_500, 5, 0), (7, 0, 50, 0), (8, 500, 3, 0), (4, 500, 6, 10**6))
+"""Partitions, bytes up to which a join input is whole in every task, rows of a split, and rows up to which one task does everything."""
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,15 @@ def ask_duckdb(sql: str) -> list[tuple[object, ...]]:
 def answers(sql: str, binder: Binder) -> Iterator[list[tuple[object, ...]]]:
     """Plan and run the query in every way."""
     query = bind(sql, binder)
-    for seed, (partitions, broadcast, split_rows) in enumerate(WAYS):
+    for seed, (partitions, broadcast, split_rows, single) in enumerate(WAYS):
         given = relations(split_rows=split_rows)
         plan = plan_query(
-            query, given, target_partitions=partitions, broadcast_bytes=broadcast, final_partitions=partitions if seed % 2 else 1
+            query,
+            given,
+            target_partitions=partitions,
+            broadcast_bytes=broadcast,
+            final_partitions=partitions if seed % 2 else 1,
+            single_task_rows=single,
         )
         table = run_plan(plan, given, seed=seed, workers=min(partitions, 4))
         assert table.schema.names == query.schema.names
