@@ -32,7 +32,7 @@ def _write(path: Path, rows: int) -> None:
                 SELECT i AS id, (hash(i) % {KEYS})::BIGINT AS key, (hash(i + 1) % 100000) / 8 AS price,
                     (hash(i + 2) % 1000)::INTEGER AS quantity,
                     'city ' || hash(i + 3) % 500 AS city, 'customer number ' || hash(i + 4) % 1000000 AS customer,
-                    ['new', 'paid', 'sent', 'returned'][1 + hash(i + 5) % 4] AS status
+                    ['new', 'paid', 'sent', 'returned'][(1 + hash(i + 5) % 4)::INTEGER] AS status
                 FROM range({rows}) AS r(i)
             ) TO '{unfinished}' (FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP})"""
         )
