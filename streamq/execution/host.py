@@ -25,7 +25,7 @@ from streamq.execution.query import Query, QueryRequest
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics, Totals
 from streamq.execution.threads import ThreadPool
 from streamq.flow.inbox import Inbox
-from streamq.flow.scopes import one_error
+from streamq.flow.scopes import leaves, one_error
 from streamq.kernels.session import translate
 
 PLANNING_THREADS = 8
@@ -70,20 +70,23 @@ class QueryHost:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
         self._closed = True
+        # The body's own error is kept out of the task group, which would put it into a group: it goes on as itself.
+        own = error is not None and not _is_cancellation(error)
         try:
             try:
                 with anyio.CancelScope(shield=True):
                     await self._end_queries()
             finally:
-                # Whatever came in between: what is left now ends by being cancelled.
+                # Whatever came in between: what is left now ends, or is cancelled.
                 self._ending.set()
                 self._dropping.cancel()
-                await self._tasks.__aexit__(kind, error, trace)
+                await self._tasks.__aexit__(*((None, None, None) if own else (kind, error, trace)))
         except BaseExceptionGroup as group:
-            # The body's own error goes on as itself; only a failure of ours replaces it.
             failure = one_error(group)
-            if failure is not error:
+            if not own:
                 raise failure from failure.__cause__
+            assert error is not None
+            error.add_note(f"at the same time: {type(failure).__name__}: {failure}")
         finally:
             self._dropped.close()
         return False
@@ -197,3 +200,7 @@ class QueryHost:
                     self._totals.stream_dropped()
                     if (query := self._queries.get(query_id)) is not None:
                         query.cancel(QueryCancelled(f"query {query_id} was dropped by its reader"))
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    return any(isinstance(leaf, anyio.get_cancelled_exc_class()) for leaf in leaves(error))

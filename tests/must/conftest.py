@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -14,6 +15,7 @@ from tests.conftest import ParquetFile
 ROWS = 300_000
 ROW_GROUP = 6_000
 FEW_ROWS = 9_000
+BIG_ROWS = 4_000_000
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +30,16 @@ def few(parquet_file: ParquetFile) -> Path:
     """A Parquet file like `numbers`, of three row groups."""
     table = pa.table({"n": pa.array(range(FEW_ROWS), pa.int64()), "word": [f"word number {n}" for n in range(FEW_ROWS)]})
     return parquet_file(table, name="few.parquet", row_group_size=FEW_ROWS // 3)
+
+
+@pytest.fixture(scope="session")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of numbers and strings in row groups of the usual size, several hundred megabytes as Arrow."""
+    path = tmp_path_factory.mktemp("big") / "big.parquet"
+    columns = "i AS a, i * 7 % 1000003 AS b, i / 3 AS c, 'label number ' || (i % 100000) AS label"
+    with duckdb.connect(config={"threads": 2}) as connection:
+        connection.execute(f"COPY (SELECT {columns} FROM range({BIG_ROWS}) AS r(i)) TO '{path}' (ROW_GROUP_SIZE 122880)")
+    return path
 
 
 @pytest.fixture(scope="module", params=["thread", "process"])

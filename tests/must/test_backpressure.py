@@ -5,29 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import duckdb
 import pytest
 
 import streamq
+from tests.must.conftest import BIG_ROWS as ROWS
 from tests.must.watch import open_jobs, resident_bytes
 
 pytestmark = pytest.mark.anyio
-ROWS = 4_000_000
 SLACK_BYTES = 64 << 20
 SCAN = "SELECT * FROM big"
 OTHER = "SELECT count(*) AS c, sum(a) AS s, max(label) AS m FROM big"
-
-
-@pytest.fixture(scope="session")
-def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four million rows of numbers and strings, several hundred megabytes as Arrow."""
-    path = tmp_path_factory.mktemp("big") / "big.parquet"
-    with duckdb.connect(config={"threads": 2}) as connection:
-        connection.execute(
-            f"COPY (SELECT i AS a, i * 7 % 1000003 AS b, i / 3 AS c, 'label number ' || (i % 100000) AS label FROM range({ROWS}) AS r(i)) "
-            f"TO '{path}' (ROW_GROUP_SIZE 61440)"
-        )
-    return path
 
 
 @pytest.fixture(scope="module", params=["thread", "process"])

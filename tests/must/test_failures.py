@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -46,49 +45,6 @@ async def test_failed_cast_is_a_data_error(db: streamq.Database, shape: str) -> 
         await db.fetch(shape.format("CAST(word AS INTEGER)", "numbers"))
 
 
-def cut_off_page(path: Path) -> None:
-    """Overwrite the first data page of the last row group; the footer stays whole."""
-    column = pq.ParquetFile(path).metadata.row_group(pq.ParquetFile(path).num_row_groups - 1).column(0)
-    start = column.dictionary_page_offset or column.data_page_offset
-    with path.open("r+b") as file:
-        file.seek(start)
-        file.write(b"\xff" * column.total_compressed_size)
-
-
-def remove(path: Path) -> None:
-    path.unlink()
-
-
-def shorten(path: Path) -> None:
-    """Cut the file in half."""
-    os.truncate(path, path.stat().st_size // 2)
-
-
-@every_kind
-@every_shape
-async def test_corrupt_page_is_an_error(executor: str, shape: str, numbers: Path, tmp_path: Path) -> None:
-    """A page that cannot be decoded, in a file whose footer is whole, fails the query and names the file."""
-    path = Path(shutil.copy(numbers, tmp_path / "damaged.parquet"))
-    cut_off_page(path)
-    async with streamq.connect(executor=executor, workers=2) as db:
-        await db.register("damaged", path)
-        with pytest.raises(FAILURES, match="damaged"):
-            await db.fetch(shape.format("n", "damaged"))
-
-
-@every_kind
-@pytest.mark.parametrize("damage", [remove, shorten], ids=["removed", "shortened"])
-async def test_changed_file_is_a_source_error(executor: str, damage: Callable[[Path], None], numbers: Path, tmp_path: Path) -> None:
-    """A file that is gone, or not what it was at registration, is a SourceError with its name."""
-    path = Path(shutil.copy(numbers, tmp_path / "moving.parquet"))
-    async with streamq.connect(executor=executor, workers=2) as db:
-        await db.register("moving", path)
-        assert (await db.fetch("SELECT max(n) AS m FROM moving"))["m"].to_pylist() == [ROWS - 1]
-        damage(path)
-        with pytest.raises(streamq.SourceError, match="moving"):
-            await db.fetch("SELECT max(n) AS m FROM moving")
-
-
 async def read_disturbed(db: streamq.Database, sql: str, disturb: Callable[[], None]) -> int | streamq.StreamqError:
     """Read a query, disturb it after the first batch; give the number of its rows, or the error that it ended with."""
     rows: int = 0
@@ -101,25 +57,6 @@ async def read_disturbed(db: streamq.Database, sql: str, disturb: Callable[[], N
     except streamq.StreamqError as error:
         return error
     return rows
-
-
-@every_kind
-async def test_file_removed_under_a_running_query_is_no_short_answer(executor: str, numbers: Path, tmp_path: Path) -> None:
-    """When files vanish while a query reads, it either has all rows or ends with an error that names one of them."""
-    parts = [Path(shutil.copy(numbers, tmp_path / f"part-{number}.parquet")) for number in range(8)]
-
-    def remove_all() -> None:
-        for path in parts:
-            path.unlink()
-
-    async with streamq.connect(executor=executor, workers=2) as db:
-        await db.register("parts", str(tmp_path / "part-*.parquet"))
-        outcome = await read_disturbed(db, "SELECT n FROM parts", remove_all)
-    if isinstance(outcome, int):
-        assert outcome == 8 * ROWS
-    else:
-        assert isinstance(outcome, FAILURES)
-        assert "part" in str(outcome)
 
 
 @every_shape

@@ -1,0 +1,36 @@
+"""Many stalled readers at once: what their queries hold stays within the database's budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+import streamq
+from tests.must.watch import open_jobs, resident_bytes
+
+QUERIES = 200
+BUDGET_BYTES = 512 << 20
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_memory_of_many_queries_is_bounded(executor: str, big: Path) -> None:
+    """What two hundred stalled queries hold in all processes is within the database's budget, and they all have rows to read."""
+
+    async def stall() -> None:
+        async with streamq.connect(executor=executor, workers=2, target_partitions=4, memory_bytes=BUDGET_BYTES) as db:
+            await db.register("big", big)
+            await db.fetch("SELECT count(*) AS c FROM big")
+            before = await resident_bytes(db)
+            streams = [db.query("SELECT * FROM big") for _ in range(QUERIES)]
+            try:
+                for stream in streams:
+                    assert (await anext(stream)).num_rows
+                assert await resident_bytes(db) - before <= BUDGET_BYTES
+            finally:
+                for stream in streams:
+                    await stream.aclose()
+            assert (await db.queries(), await open_jobs(db)) == ((), 0)
+
+    anyio.run(stall)
