@@ -202,8 +202,7 @@ class _Binding:
 
     def _is_plain(self, tree: exp.Expr, rewritten: exp.Expr) -> bool:
         """Tell whether the user's text can be given to DuckDB as it is, so that places in it are exact."""
-        streaming = self.select.emit or self.select.options or self.select.late_rows_into
-        if streaming or rewritten.find(exp.Table, bfs=False) is None or any(t.db == SYSTEM_TABLES for t in rewritten.find_all(exp.Table)):
+        if rewritten.find(exp.Table, bfs=False) is None or any(t.db == SYSTEM_TABLES for t in rewritten.find_all(exp.Table)):
             return False
         return tree.find(TimeWindow) is None and self.session.is_one_select(self.select.sql)
 

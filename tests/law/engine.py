@@ -37,10 +37,8 @@ class Run:
     broadcast_bytes: int | None = None
 
     def spell(self, sql: str) -> str:
-        """Write the query with its options."""
-        options = {"target_partitions": self.partitions, "broadcast_bytes": self.broadcast_bytes}
-        given = ", ".join(f"{name} = {value}" for name, value in options.items() if value is not None)
-        return f"{sql.rstrip().removesuffix(';')} WITH ({given})" if given else sql
+        """Write the query with the options that are not arguments of `query`."""
+        return sql if self.broadcast_bytes is None else f"{sql} WITH (broadcast_bytes = {self.broadcast_bytes})"
 
 
 runs = st.builds(
@@ -60,6 +58,7 @@ class Engine:
         return self._portal.call(self._answer, sql, run)
 
     def explain(self, sql: str, run: Run) -> str:
+        """Explain the query with the run's broadcasts, for the database's own number of partitions."""
         return self._portal.call(self.databases[run.executor].explain, run.spell(sql))
 
     def execute(self, sql: str, executor: Executor) -> None:
@@ -76,7 +75,7 @@ class Engine:
 
     async def _answer(self, sql: str, run: Run) -> pa.Table:
         with anyio.fail_after(PATIENCE_S):
-            async with self.databases[run.executor].query(run.spell(sql), batch_rows=run.batch_rows) as stream:
+            async with self.databases[run.executor].query(run.spell(sql), partitions=run.partitions, batch_rows=run.batch_rows) as stream:
                 answer = await stream.read_all()
             assert answer.schema == stream.schema
             return answer

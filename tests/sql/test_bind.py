@@ -317,3 +317,10 @@ def test_asof_joins_right_side_is_not_filtered(binder: Binder) -> None:
     plan = bind(sql, binder).plan
     assert isinstance(plan, Block)
     assert [leaf.filter for leaf in plan.leaves if isinstance(leaf, Scan)] == [None, None]
+
+
+@pytest.mark.parametrize("clause", ["WITH (target_partitions = 3)", "EMIT CHANGES"])
+def test_columns_keep_their_names_beside_clauses_of_streams(clause: str, binder: Binder) -> None:
+    """What stands behind a query does not change the names that DuckDB gives to expressions in it."""
+    sql = "SELECT id ** 2, id::VARCHAR, median(id) FROM customers GROUP BY id"
+    assert bind(f"{sql} {clause}", binder).schema.names == bind(sql, binder).schema.names
