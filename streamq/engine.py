@@ -49,22 +49,28 @@ class connect:
                 f"cannot connect to {target!r}: {kind} is not supported by this version",
                 hint="streamq.connect() opens a database in memory",
             )
-        self._host = QueryHost(Config.load(**settings))
+        host = self._host = QueryHost(Config.load(**settings))
+        self._catalog = Catalog(host.config)
+        self._planner = Planner(self._catalog, host.config)
 
     async def __aenter__(self) -> Database:
-        return Database(await self._host.__aenter__())
+        return Database(await self._host.__aenter__(), self._catalog, self._planner)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        return await self._host.__aexit__(kind, error, trace)
+        try:
+            return await self._host.__aexit__(kind, error, trace)
+        finally:
+            self._planner.close()
+            self._catalog.close()
 
 
 class Database:
     """Relations, and the queries over them. Made by `connect()`."""
 
-    def __init__(self, host: QueryHost) -> None:
+    def __init__(self, host: QueryHost, catalog: Catalog, planner: Planner) -> None:
         self._host = host
-        self._catalog = Catalog(host.config)
-        self._planner = Planner(self._catalog, host.config)
+        self._catalog = catalog
+        self._planner = planner
 
     # Queries
 

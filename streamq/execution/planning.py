@@ -59,6 +59,10 @@ class Planner:
         self._binder = Binder()
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Give back what binding holds."""
+        self._binder.close()
+
     def bind(self, select: Select, parameters: Parameters = None) -> BoundQuery:
         """Bind a SELECT against the relations that exist now.
 

@@ -51,8 +51,9 @@ class Binder:
         self.aggregates: frozenset[str] = frozenset(name.lower() for (name,) in rows.fetchall())
 
     def close(self) -> None:
-        """End the session."""
-        self._connection.close()
+        """End the session, once nobody binds."""
+        with self._lock:
+            self._connection.close()
 
     @contextmanager
     def session(self, catalog: CatalogView) -> Iterator[BinderSession]:
