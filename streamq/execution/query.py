@@ -71,7 +71,6 @@ class Query:
         self._finished: float | None = None
         self.first_batch_s: float | None = None
         self.rows_out = 0
-        self.bytes_out = 0
         self.batches_out = 0
 
     async def run(self) -> None:
@@ -107,7 +106,6 @@ class Query:
             if self.first_batch_s is None:
                 self.first_batch_s = time.monotonic() - self._started
             self.rows_out += batch.num_rows
-            self.bytes_out += batch.nbytes
             self.batches_out += 1
         return batch
 
@@ -135,7 +133,7 @@ class Query:
             elapsed_s=(self._finished or time.monotonic()) - self._started,
             first_batch_s=self.first_batch_s,
             rows_out=self.rows_out,
-            bytes_out=self.bytes_out,
+            bytes_out=self.channel.bytes_taken,
             batches_out=self.batches_out,
             strategy=type(plan.strategy).__name__,
             executor=self._request.pool.kind,

@@ -268,7 +268,6 @@ class _OpenJob:
         if batch is None:
             return Done(self.job_id, self._result(worker))
         self._rows += batch.num_rows
-        self._bytes += batch.nbytes
         if self._parts is not None:
             self._parts.write(batch)
             return None
@@ -321,6 +320,7 @@ class _OpenJob:
                 whole = self._reader.read_next_batch()
             except StopIteration:
                 return None
+            self._bytes += whole.get_total_buffer_size()
             self._cut = cut(whole, self.job.batch_rows, self._batch_bytes)
         return batch
 
@@ -341,7 +341,7 @@ def cut(batch: pa.RecordBatch, max_rows: int, max_bytes: int) -> Iterator[pa.Rec
     rows = batch.num_rows
     if not rows:
         return
-    parts = max(-(-rows // max_rows), -(-batch.nbytes // max_bytes))
+    parts = max(-(-rows // max_rows), -(-batch.get_total_buffer_size() // max_bytes))
     step = max(1, -(-rows // parts))
     for first in range(0, rows, step):
         yield batch.slice(first, step)

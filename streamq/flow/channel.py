@@ -50,7 +50,8 @@ class Channel:
         self.max_rows = max_rows
         self.max_bytes = max_bytes
         self._budget = budget or ByteBudget(max_bytes)
-        self._batches: deque[pa.RecordBatch] = deque()
+        self._batches: deque[tuple[pa.RecordBatch, int]] = deque()
+        self.bytes_taken = 0
         self._rows = 0
         self._bytes = 0
         self._blocked_s = 0.0
@@ -69,8 +70,10 @@ class Channel:
                     await self._writable.wait()
             finally:
                 self._blocked_s += time.monotonic() - started
-        self._batches.append(batch)
-        self._count(batch.num_rows, batch.nbytes)
+        # The memory that the batch keeps. Unlike `nbytes`, asking for it does not let go of the interpreter lock.
+        size = batch.get_total_buffer_size()
+        self._batches.append((batch, size))
+        self._count(batch.num_rows, size)
         self._readable.set()
 
     def close(self) -> None:
@@ -112,8 +115,9 @@ class Channel:
             raise self._error
         if not self._batches:
             return None
-        batch = self._batches.popleft()
-        self._count(-batch.num_rows, -batch.nbytes)
+        batch, size = self._batches.popleft()
+        self._count(-batch.num_rows, -size)
+        self.bytes_taken += size
         if not self._full():
             self._writable.set()
             self._writable = anyio.Event()

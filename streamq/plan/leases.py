@@ -15,6 +15,8 @@ STREAMED_ROWS = 2_500_000
 """A lease whose rows go straight to the reader is no larger: rows of other leases should not have to wait for its end."""
 STREAMED_SHARE = 0.7
 """The share of a round where rows go to the reader: a lease costs little more than its rows, so there may be many."""
+LEASES_A_WORKER = 16
+"""A lease where rows go to the reader is no smaller than it would be if each worker had this many alike, but for the splits' size."""
 KEPT_SHARE = 0.8
 """The share of the first round where rows are kept; the second is the rest. A lease may keep a row for every group, so there are few."""
 
@@ -43,6 +45,7 @@ class LeaseQueue:
         self._next = 0
         self._rows_left = sum(split.rows for split in splits)
         self._number = 0
+        self._least = self._rows_left / (LEASES_A_WORKER * workers)
         self._round_rows: float = 0
         self._round_left = 0
         self._started: set[int] = set()
@@ -85,5 +88,5 @@ class LeaseQueue:
         rows = self._rows_left * share / self._workers
         # Splits seldom add up to the share exactly: half a split more lets the last round be one lease a worker.
         half_split = self._rows_left / (len(self._splits) - self._next) / 2
-        self._round_rows = min(rows, STREAMED_ROWS) if self._streaming else rows + half_split
+        self._round_rows = min(max(rows, self._least), STREAMED_ROWS) if self._streaming else rows + half_split
         self._round_left = self._workers
