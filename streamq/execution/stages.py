@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar, TypeVarTuple, assert_never
@@ -24,55 +24,26 @@ from streamq.execution.budget import CREDITS, Admission
 from streamq.execution.events import emit_piece_started
 from streamq.execution.jobs import ArrowFiles, Job, JobResult, ToFiles, ToReader, WorkerPool
 from streamq.execution.output import ReaderOutput
+from streamq.execution.pieces import Kept, Piece, StageState, by_split, pieces, width
 from streamq.execution.statistics import ScanStatistics
 from streamq.flow.merge import merge_runs
 from streamq.flow.scopes import one_error
 from streamq.kernels.session import translate
-from streamq.plan.explain import StageRun, WorkerRun
+from streamq.plan.explain import StageRun
 from streamq.plan.fragments import (
-    PARTITION_COLUMN,
-    CoPartitions,
     Emit,
     Keep,
-    Leases,
-    Once,
-    Partitions,
     PhysicalPlan,
     ScanInput,
     SortedRuns,
     Stage,
     StageInput,
 )
-from streamq.plan.leases import LeaseQueue
 from streamq.plan.pruning import PlannedScan
 from streamq.plan.relations import RelationSnapshot, ScanArrow, ScanSql
-from streamq.plan.splits import Lease, Split
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one task does next: `leases` by input name, or partition number `partition`. `shard` says it for people."""
-
-    number: int
-    shard: str
-    leases: Mapping[str, Lease]
-    partition: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What a stage left for others: `(piece, partition, path)` of every file, and the schema of the rows."""
-
-    files: tuple[tuple[int, int, str], ...]
-    schema: pa.Schema
-
-    def read(self, partition: int | None) -> ArrowFiles:
-        """Name the files of a partition (None: of all), in order of their pieces."""
-        chosen = sorted(file for file in self.files if partition is None or file[1] == partition)
-        return ArrowFiles(tuple(path for _, _, path in chosen), self.schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,58 +57,6 @@ class PlanContext:
     parameters: tuple[tuple[str, object], ...]
     batch_rows: int
     target_partitions: int
-
-
-@dataclass(slots=True)
-class _ScanRun:
-    """How far the scan that drives a stage is."""
-
-    plan: PlannedScan
-    leases: int = 0
-    rows_done: int = 0
-
-    def statistics(self) -> ScanStatistics:
-        return ScanStatistics(
-            relation=self.plan.relation,
-            unit=self.plan.snapshot.unit,
-            max_parallelism=self.plan.snapshot.max_parallelism,
-            splits=len(self.plan.splits),
-            pruned=self.plan.pruned,
-            leases=self.leases,
-            rows=self.plan.rows,
-            rows_done=self.rows_done,
-        )
-
-
-class _StageRun:
-    """What is known of one stage while it runs: the results of its jobs, and its kept files when it is done."""
-
-    def __init__(self, stage: Stage, scan: PlannedScan | None) -> None:
-        self.stage = stage
-        self.results: list[tuple[int, JobResult]] = []
-        self.scan = None if scan is None else _ScanRun(scan)
-        self.tasks = 0
-        self.done = anyio.Event()
-
-    def kept(self) -> Kept:
-        files = tuple((number, partition, path) for number, result in self.results for partition, path, _ in result.files)
-        schema = self.results[0][1].schema
-        if PARTITION_COLUMN in schema.names:
-            schema = schema.remove(schema.get_field_index(PARTITION_COLUMN))
-        return Kept(files, schema)
-
-    def report(self) -> StageRun:
-        workers: dict[int, list[JobResult]] = {}
-        for _, result in self.results:
-            workers.setdefault(result.worker, []).append(result)
-        return StageRun(
-            stage=self.stage.id,
-            tasks=self.tasks,
-            workers=tuple(
-                WorkerRun(worker, sum(r.rows for r in done), sum(r.bytes for r in done), sum(r.busy_s for r in done))
-                for worker, done in sorted(workers.items())
-            ),
-        )
 
 
 class PlanRun:
@@ -154,7 +73,7 @@ class PlanRun:
         self._directory = os.path.join(pool.directory, context.query_id)
         self._has_directory = False
         self._spooling = anyio.Lock()
-        self._stages = {stage.id: _StageRun(stage, context.scans.get(stage.id)) for stage in context.plan.stages}
+        self._stages = {stage.id: StageState(stage, context.scans.get(stage.id)) for stage in context.plan.stages}
 
     def report(self) -> tuple[StageRun, ...]:
         """Tell what each stage has done so far."""
@@ -183,22 +102,22 @@ class PlanRun:
                 with anyio.CancelScope(shield=True):
                     await self._in_thread(_remove_directory, self._directory)
 
-    async def _run_stage(self, run: _StageRun) -> None:
+    async def _run_stage(self, run: StageState) -> None:
         for source in run.stage.fragment.inputs:
             if isinstance(source, StageInput):
                 await self._stages[source.stage].done.wait()
-        take = self._pieces(run)
+        take = pieces(run, self.context.snapshots, self.context.target_partitions)
         async with anyio.create_task_group() as tasks:
-            for runner in range(self._width(run)):
+            for runner in range(width(run, self.context.target_partitions)):
                 tasks.start_soon(self._run_pieces, run, take, runner, name=f"{self.context.query_id} {run.stage.label} {runner}")
         if isinstance(run.stage.output, SortedRuns):
             await self._merge(run.kept())
         run.done.set()
 
-    async def _run_pieces(self, run: _StageRun, take: Callable[[int], Piece | None], runner: int) -> None:
+    async def _run_pieces(self, run: StageState, take: Callable[[int], Piece | None], runner: int) -> None:
         while (piece := take(runner)) is not None:
             run.tasks += 1
-            emit_piece_started(self.context.query_id, run.stage.label, runner, self._width(run), piece.shard)
+            emit_piece_started(self.context.query_id, run.stage.label, runner, width(run, self.context.target_partitions), piece.shard)
             if not isinstance(run.stage.output, Emit):
                 await self._run_to_files(run, piece)
             elif self._admission.admit_direct():
@@ -209,12 +128,12 @@ class PlanRun:
             else:
                 await self._spool(run, piece)
 
-    def _finished(self, run: _StageRun, piece: Piece, result: JobResult) -> None:
+    def _finished(self, run: StageState, piece: Piece, result: JobResult) -> None:
         run.results.append((piece.number, result))
         if run.scan is not None:
             run.scan.rows_done += sum(lease.rows for lease in piece.leases.values())
 
-    async def _run_to_files(self, run: _StageRun, piece: Piece, name: str = "") -> JobResult:
+    async def _run_to_files(self, run: StageState, piece: Piece, name: str = "") -> JobResult:
         self._has_directory = True
         partitions = run.stage.output.partitions if isinstance(run.stage.output, Keep) else 1
         output = ToFiles(self._directory, f"stage{run.stage.id}-{piece.number}{name}", partitions)
@@ -223,10 +142,10 @@ class PlanRun:
         self._finished(run, piece, result)
         return result
 
-    async def _spool(self, run: _StageRun, piece: Piece) -> None:
+    async def _spool(self, run: StageState, piece: Piece) -> None:
         """Send the rows of a piece by way of files: a split at a time, so that those of a stalled reader stay small."""
         async with self._spooling:
-            for number, part in enumerate(_by_split(piece)):
+            for number, part in enumerate(by_split(piece)):
                 result = await self._run_to_files(run, part, f"-{number}")
                 for _, path, _ in result.files:
                     for batch in await self._in_thread(_map_batches, path):
@@ -313,63 +232,6 @@ class PlanRun:
         columns = snapshot.schema.names if scan.columns is None else scan.columns
         return snapshot.read(piece.leases.get(scan.name), columns, scan.filter)
 
-    # What the pieces of a stage are
-
-    def _pieces(self, run: _StageRun) -> Callable[[int], Piece | None]:
-        match run.stage.driver:
-            case Leases(input=name):
-                assert run.scan is not None
-                return self._leased(run, run.scan, name)
-            case CoPartitions(inputs=names, count=count):
-                scans = [self._scan(run.stage, name) for name in names]
-                return _in_turn(self._co_partition(scans, number) for number in range(count))
-            case Partitions(count=count):
-                return _in_turn(Piece(number, f"partition {number} of {count}", {}, number) for number in range(count))
-            case Once():
-                return _in_turn(iter([Piece(0, "the final step", {})]))
-            case driver:
-                assert_never(driver)
-
-    def _leased(self, run: _StageRun, scan: _ScanRun, name: str) -> Callable[[int], Piece | None]:
-        relation, splits = scan.plan.relation, scan.plan.splits
-        if not splits:
-            return _in_turn(iter([Piece(0, f"{relation} (no rows)", {name: Lease(0, ())})]))
-        queue = LeaseQueue(splits, workers=self._width(run), streaming=isinstance(run.stage.output, Emit))
-
-        def take(runner: int) -> Piece | None:
-            lease = queue.take(runner)
-            if lease is None:
-                return None
-            scan.leases += 1
-            return Piece(lease.number, describe_shard(relation, lease.splits), {name: lease})
-
-        return take
-
-    def _co_partition(self, scans: list[ScanInput], number: int) -> Piece:
-        leases = {
-            scan.name: Lease(number, tuple(split for split in self.context.snapshots[scan.relation].splits if split.unit == number))
-            for scan in scans
-        }
-        return Piece(number, f"partition {number} of {', '.join(scan.relation for scan in scans)}", leases)
-
-    def _width(self, run: _StageRun) -> int:
-        """How many tasks of a stage run side by side."""
-        match run.stage.driver:
-            case Leases():
-                assert run.scan is not None
-                pieces = max(1, len(run.scan.plan.splits))
-            case CoPartitions(count=count) | Partitions(count=count):
-                pieces = count
-            case Once():
-                pieces = 1
-            case driver:
-                assert_never(driver)
-        return min(pieces, self.context.target_partitions)
-
-    @staticmethod
-    def _scan(stage: Stage, name: str) -> ScanInput:
-        return next(source for source in stage.fragment.inputs if isinstance(source, ScanInput) and source.name == name)
-
     # The ordered merge
 
     async def _merge(self, kept: Kept) -> None:
@@ -389,20 +251,6 @@ class _Undelivered(QueryError):
         self.crash = crash
 
 
-def _in_turn(pieces: Iterator[Piece]) -> Callable[[int], Piece | None]:
-    return lambda _runner: next(pieces, None)
-
-
-def _by_split(piece: Piece) -> Iterator[Piece]:
-    """Divide a piece that has one lease into pieces of a split each."""
-    match list(piece.leases.items()):
-        case [(name, lease)] if len(lease.splits) > 1:
-            for split in lease.splits:
-                yield replace(piece, leases={name: Lease(lease.number, (split,))})
-        case _:
-            yield piece
-
-
 def _map_batches(path: str) -> list[pa.RecordBatch]:
     """Give the batches of an Arrow file, in a map of it. They outlive its descriptor and its name."""
     with pa.memory_map(path) as file:
@@ -413,19 +261,6 @@ def _map_batches(path: str) -> list[pa.RecordBatch]:
 def _remove_directory(path: str) -> None:
     with suppress(FileNotFoundError):  # it is made with the first file
         shutil.rmtree(path)
-
-
-def describe_shard(relation: str, splits: tuple[Split, ...]) -> str:
-    """Say for people which rows of a relation a task reads.
-
-    >>> describe_shard("flights", (Split(0, 0, 10, 10, 1), Split(0, 10, None, 5, 1)))
-    'flights, unit 0 from row 0'
-    """
-    first, last = splits[0], splits[-1]
-    if first.unit != last.unit:
-        return f"{relation}, units {first.unit} to {last.unit}"
-    end = "" if last.end is None else f" to {last.end - 1}"
-    return f"{relation}, unit {first.unit} from row {first.first}{end}"
 
 
 def _name_shard(error: StreamqError, shard: str) -> StreamqError:

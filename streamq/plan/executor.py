@@ -34,11 +34,11 @@ def choose_executor(
     `processes` tells whether the platform has worker processes.
     """
     if wanted == "thread":
-        return ExecutorChoice("thread", "asked for")
+        return ExecutorChoice("thread", "it was asked for")
     if not processes:
         return ExecutorChoice("thread", "this platform has no worker processes")
     if wanted == "process":
-        return ExecutorChoice("process", "asked for")
+        return ExecutorChoice("process", "it was asked for")
     relations = {source.relation for stage in plan.stages for source in stage.fragment.inputs if isinstance(source, ScanInput)}
     outside = sum(snapshots[name].bytes for name in relations if not snapshots[name].in_memory)
     total = sum(snapshots[name].bytes for name in relations)

@@ -191,7 +191,8 @@ def _merge(plan: PhysicalPlan) -> Iterator[str]:
 
 
 def _run(run: StageRun) -> Iterator[str]:
-    yield f"  ran: {run.tasks} tasks, {run.rows:,} rows, {human_bytes(run.bytes)}, balance {run.balance:.2f}"
+    tasks = "1 task" if run.tasks == 1 else f"{run.tasks} tasks"
+    yield f"  ran: {tasks}, {run.rows:,} rows, {human_bytes(run.bytes)}, balance {run.balance:.2f}"
     for worker in run.workers:
         yield f"    worker {worker.worker}: {worker.rows:,} rows, {human_bytes(worker.bytes)}, {worker.busy_s * 1000:.1f} ms"
 

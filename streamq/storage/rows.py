@@ -220,7 +220,7 @@ def _one_by_one(values: list[Any], field: pa.Field, relation: str, arrow: pa.Dat
 def _refusal(value: object, row: int, field: pa.Field, relation: str, error: Exception) -> SourceError:
     shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
     return SourceError(
-        f"{relation}.{field.name}, row {row}: {shown} ({type(value).__name__}) cannot be a {type_name(field.type)} without loss: {error}"
+        f"{relation}.{field.name}, row {row}: {shown} ({type(value).__name__}) cannot become {type_name(field.type)} without loss: {error}"
     )
 
 

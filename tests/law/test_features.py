@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import duckdb
 import pytest
 
 import streamq
-from tests.law.engine import EXECUTORS, Engine, Executor, Run
+from tests.law.engine import Engine, Executor, Run
 from tests.law.law import Query, connect_oracle, differences
 from tests.law.relations import fixed
 from tests.law.seeds import rows_from
@@ -62,10 +62,10 @@ FEATURES = list(read_features())
 every_feature = pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.construct)
 
 
-@pytest.fixture(scope="module", params=EXECUTORS)
-def executor(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Executor]:
-    """An executor whose database holds `t` and `u`."""
-    chosen: Executor = request.param
+@pytest.fixture(scope="module")
+def executor(anyio_backend: tuple[str, dict[str, Any]], engine: Engine) -> Iterator[Executor]:
+    """An executor whose database holds `t` and `u`: one for each backend, since SQL does not see the difference between these."""
+    chosen: Executor = "thread" if anyio_backend[0] == "asyncio" else "process"
     relations = [fixed("t", rows_from(T), "parquet", row_group=2), fixed("u", rows_from(U), "chunks")]
     with engine.holding(relations, chosen):
         yield chosen
