@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +142,30 @@ async def test_timeout_covers_binding_and_planning(numbers: Path) -> None:
         assert await db.queries() == ()
 
 
+def native_deadline(backend: str, seconds: float) -> AbstractAsyncContextManager[Any]:
+    """Give the backend's own deadline, which knows nothing of anyio; TimeoutError when it passes."""
+    if backend == "asyncio":
+        return asyncio.timeout(seconds)
+
+    @asynccontextmanager
+    async def deadline() -> AsyncIterator[None]:
+        import trio
+
+        try:
+            with trio.fail_after(seconds):
+                yield
+        except trio.TooSlowError:
+            raise TimeoutError from None
+
+    return deadline()
+
+
 async def test_native_cancellation_of_the_reader_leaves_nothing(executor: str, numbers: Path, anyio_backend: tuple[str, Any]) -> None:
-    """asyncio's own `timeout` around a reader ends its query too."""
-    if anyio_backend[0] != "asyncio":
-        pytest.skip("trio has no cancellation besides its scopes")
+    """The backend's own deadline around a reader ends its query too."""
     async with streamq.connect(executor=executor, workers=1) as db:
         await db.register("numbers", numbers)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
+            async with native_deadline(anyio_backend[0], 0.05):
                 await db.fetch(ENDLESS)
         await wait_until_idle(db)
         assert (await db.fetch("SELECT count(*) AS c FROM numbers"))["c"].to_pylist() == [ROWS]
