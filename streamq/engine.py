@@ -15,14 +15,14 @@ from streamq.connectors import registered
 from streamq.errors import QueryTimeout, ResourceLimit, SourceError, UnsupportedError
 from streamq.execution.analyze import analyze_query, explain_query
 from streamq.execution.host import QueryHost
-from streamq.execution.planning import Parameters, PlannedQuery, Planner, parse_select
+from streamq.execution.planning import PlannedQuery, Planner, parse_select
 from streamq.execution.query import Query, QueryRequest
 from streamq.execution.stages import PlanContext
 from streamq.execution.statements import ExecuteResult, run_statement
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics
 from streamq.execution.stream import QueryBatchStream
 from streamq.sql import parse_one
-from streamq.sql.statements import Explain, Insert, Select, Show
+from streamq.sql.statements import Explain, Insert, Parameters, Select, Show
 from streamq.storage.catalog import Catalog
 from streamq.storage.rows import InsertResult
 

@@ -20,5 +20,4 @@ async def analyze_query(planned: PlannedQuery, query: Query) -> str:
     """
     while await query.receive() is not None:
         pass
-    await query.wait_ended()
     return explain(planned.plan, planned.snapshots, planned.executor, planned.target_partitions, query.statistics())

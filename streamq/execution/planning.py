@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamq.config import Config, clamp_partitions
@@ -17,11 +16,8 @@ from streamq.sql.bind import bind_query
 from streamq.sql.binder import Binder
 from streamq.sql.logical import BoundQuery
 from streamq.sql.parse import parse_one
-from streamq.sql.statements import Select
+from streamq.sql.statements import Parameters, Select
 from streamq.storage.catalog import Catalog
-
-Parameters = Sequence[object] | Mapping[str, object] | None
-"""A sequence for ``?`` and ``$1``, a mapping for ``$name``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,6 @@ class Planner:
         self._catalog = catalog
         self._config = config
         self._binder = Binder()
-        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Give back what binding holds."""
@@ -69,8 +64,7 @@ class Planner:
         Raises:
             SqlError: it cannot be run as written.
         """
-        with self._lock:
-            return bind_query(select, self._catalog.infos(), parameters, binder=self._binder)
+        return bind_query(select, self._catalog.infos(), parameters, binder=self._binder)
 
     def plan(self, select: Select, parameters: Parameters = None, partitions: int | None = None) -> PlannedQuery:
         """Bind a SELECT, take the cut of what it reads, and plan it.

@@ -8,7 +8,7 @@ from typing import assert_never
 import pyarrow as pa
 
 from streamq.errors import BindError, UnsupportedError
-from streamq.execution.planning import Parameters, Planner
+from streamq.execution.planning import Planner
 from streamq.sql.catalog import RelationInfo
 from streamq.sql.statements import (
     CreateSink,
@@ -18,6 +18,7 @@ from streamq.sql.statements import (
     Delete,
     Describe,
     Drop,
+    Parameters,
     Show,
     Update,
 )

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Parameters = Sequence[object] | Mapping[str, object] | None
+"""Values for a statement: a sequence for ``?`` and ``$1``, a mapping for ``$name``."""
 Emit = Literal["changes", "final"]
 Options = tuple[tuple[str, object], ...]
 """`WITH (name = value, …)`: lower-case names, Python values (str, int, float, bool, timedelta for intervals)."""

@@ -12,11 +12,11 @@ from streamq.config import Config
 from streamq.errors import BindError, SourceError
 from streamq.plan.relations import Relation, RelationKind, RelationSnapshot
 from streamq.sql.catalog import CatalogView, RelationInfo
-from streamq.sql.statements import CreateSource, CreateTable, Delete, Update
+from streamq.sql.statements import CreateSource, CreateTable, Delete, Parameters, Update
 from streamq.storage.commits import Commits
 from streamq.storage.rows import InsertResult
 from streamq.storage.source import PushedSource
-from streamq.storage.table import KeyedTable, Parameters, TableStore
+from streamq.storage.table import KeyedTable, TableStore
 from streamq.storage.text import did_you_mean
 from streamq.storage.versions import TableVersion
 

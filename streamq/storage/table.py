@@ -7,7 +7,7 @@ who reads waits for a large write, and no write waits for a copy of the table.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -21,7 +21,7 @@ from streamq.errors import (
 )
 from streamq.plan.relations import RelationKind
 from streamq.sql.diagnostics import bind_error, read_complaint
-from streamq.sql.statements import CreateTable, Delete, Update
+from streamq.sql.statements import CreateTable, Delete, Parameters, Update
 from streamq.storage.commits import Commits
 from streamq.storage.rows import InsertResult, table_of
 from streamq.storage.session import private_session
@@ -29,7 +29,6 @@ from streamq.storage.text import did_you_mean, identifier
 from streamq.storage.types import arrow_schema
 from streamq.storage.versions import TableVersion
 
-Parameters = Sequence[object] | Mapping[str, object] | None
 _INPUT = "inserted rows"
 _PLACE = "inserted rows: place"
 _OLD = "rows before the update"
