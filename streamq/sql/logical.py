@@ -86,12 +86,35 @@ class Join:
     where `left` names the leaf that the left expression reads and both expressions are written over bare column names of their
     leaf. The common type is the DuckDB type both sides are cast to before they are hashed.
     `residual` tells that ON has more than these keys.
+    `on` is the whole condition over the names that the user gave (``o.id = c.id AND c.active``), None for a cross join;
+    `left_keys` and `right_keys` are the sides of `keys` over those names, cast to the common type.
     """
 
     kind: JoinKind
     right: str
     keys: tuple[tuple[str, str, str, str], ...]
     residual: bool
+    on: str | None = None
+    left_keys: tuple[str, ...] = ()
+    right_keys: tuple[str, ...] = ()
+    time_bound: TimeBound | None = None
+    as_of_now: bool = False
+    """The right side is looked up as it is when a left row comes (FOR SYSTEM_TIME AS OF PROCTIME())."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBound:
+    """A bound between the event times of two leaves: `lower_us` <= right - left <= `upper_us`, both inclusive.
+
+    `left` and `right` are the time expressions over the names that the user gave, `left_leaf` names the leaf that `left` reads.
+    The condition is also in ON or WHERE.
+    """
+
+    left_leaf: str
+    left: str
+    right: str
+    lower_us: int
+    upper_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +134,11 @@ class Call:
     partial: tuple[Named, ...]
     final: str
     means: tuple[Mean, ...] = ()
+    function: str = ""
+    """The function's name in lower case where the call is `function(arguments) FILTER (WHERE condition)` and no more; else empty."""
+    arguments: tuple[str, ...] = ()
+    distinct: bool = False
+    condition: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +200,38 @@ class Block:
     unnests: bool = False
     ranks: tuple[str, ...] = ()
     first_ranks: str | None = None
+    aliases: tuple[str, ...] = ()
+    """The names under which `from_sql` has the leaves, by position: ``o`` in ``"orders#1" AS o``."""
+    windows: tuple[WindowColumn, ...] = ()
+    """The inputs that are bounds of the row's time window."""
+    sessions: SessionRows | None = None
+    """The one leaf's rows get their sessions before anything else happens to them."""
+    late: str | None = None
+    """In a continuous query: which rows of the one leaf (a scan) are late, over its bare columns and `_watermark`. `where` drops them."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowColumn:
+    """An input that tells when the row's time window closes: at its value + `plus_us` microseconds (0: it is the end)."""
+
+    name: str
+    plus_us: int
+    kind: Literal["tumble", "hop", "session"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRows:
+    """Session windows over the rows of a leaf.
+
+    Rows of `keys` whose `time` (expressions over the leaf's bare columns) are within `gap_us` of each other are one session;
+    `start` and `end` are the columns that the leaf gets. A query that is not continuous has this as SQL in the leaf.
+    """
+
+    keys: tuple[str, ...]
+    time: str
+    gap_us: int
+    start: str
+    end: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +252,8 @@ class Whole:
     schema: pa.Schema
     ordered: bool
     """The result's order is part of the answer."""
+    by_row: bool = False
+    """Which copies of a row are in the result depends on that row's copies in the leaves alone (INTERSECT, EXCEPT)."""
 
 
 Query = Block | Union | Whole
@@ -212,3 +274,24 @@ class BoundQuery:
     relations: frozenset[str]
     volatile: bool
     options: tuple[tuple[str, object], ...] = ()
+    continuous: Continuous | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Continuous:
+    """How a continuous query emits, and the options that only it has.
+
+    `lateness_us` is in microseconds. `start` is where it begins: at the earliest kept row, at the next one, or at a
+    `_timestamp` in microseconds since 1970 (UTC). Where the plan's expressions read the clock, they read the parameter `$now`, a
+    TIMESTAMPTZ that is the epoch's.
+    """
+
+    emit: Literal["changes", "final"]
+    every_s: float | None = None
+    late_rows_into: str | None = None
+    lateness_us: int = 0
+    idle_timeout_s: float = 30.0
+    start: Literal["earliest", "latest"] | int = "earliest"
+    state_ttl_s: float | None = None
+    max_state_bytes: int | None = None
+    reads_clock: bool = False

@@ -1,0 +1,80 @@
+"""What operators take and give: changes of an epoch, and the epoch itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Weights = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Rows and how often each is added (> 0) or withdrawn (< 0), never 0; `weights` None is once for every row.
+
+    The same row may occur several times, with either sign: what counts is the sum. Rows that are withdrawn come before rows
+    that are added wherever an operator makes both for one key.
+    """
+
+    rows: pa.RecordBatch
+    weights: Weights | None = None
+
+    @classmethod
+    def empty(cls, schema: pa.Schema) -> Delta:
+        return cls(pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema))
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.rows.num_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One step of a continuous query, as its record says it.
+
+    `horizon_us` (microseconds since 1970, UTC) is the watermark at the end of the epoch less the lateness: no later row
+    belongs to a window that ends at or before it; None as long as there is none. `ended` tells that no source gives any more,
+    and then every window has closed. `now_us` is the epoch's clock.
+    """
+
+    number: int
+    now_us: int
+    horizon_us: int | None = None
+    ended: bool = False
+
+
+State = Mapping[str, pa.Table]
+"""What an operator keeps, as named tables of values. Every table of an operator whose input is hashed has the hash columns, under the names
+that they have in the input, so that rows can be given to other partitions."""
+
+
+class Operator(Protocol):
+    """One partition's instance of a node. Synchronous; used by one thread at a time."""
+
+    def process(self, inputs: Sequence[Delta], epoch: Epoch) -> Delta:
+        """Take the epoch's changes of every input (in the order of the node's edges; maybe none) and give those of the result.
+
+        Called in every epoch, also without changes, since time passes in it.
+
+        Raises:
+            DataError: an expression failed on a row; the operator must not be used any more.
+        """
+
+    @property
+    def state_rows(self) -> int:
+        """How many rows or groups are kept."""
+
+    @property
+    def state_bytes(self) -> int:
+        """How many bytes the state takes, as far as it grows with the data."""
+
+    def snapshot(self) -> State:
+        """Give the state as it is after an epoch."""
+
+    def restore(self, state: State) -> None:
+        """Take over a state, or a partition's part of several, in a new operator."""
