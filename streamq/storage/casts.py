@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamq.storage.families import type_family
+from streamq.kernels.families import type_family
 
 _ZONE = r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$"
 _NUMBERS = ("int", "float", "decimal")
