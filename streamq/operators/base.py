@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from streamq.plan.dataflow import Node, edges
+
+if TYPE_CHECKING:
+    from streamq.kernels.evaluate import Evaluator
 
 Weights = NDArray[np.int64]
 
@@ -78,3 +83,23 @@ class Operator(Protocol):
 
     def restore(self, state: State) -> None:
         """Take over a state, or a partition's part of several, in a new operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorContext:
+    """What an operator needs to know besides its node.
+
+    `schemas` and `retracts` are those of the nodes that its edges come from, by position; `parameters` are the query's values by name
+    (the SQL's `$now` is not among them: operators give it from the epoch).
+    """
+
+    schemas: tuple[pa.Schema, ...]
+    retracts: tuple[bool, ...]
+    evaluator: Evaluator
+    parameters: Mapping[str, object]
+
+    @classmethod
+    def of(cls, node: Node, nodes: Mapping[str, Node], evaluator: Evaluator, parameters: Mapping[str, object]) -> OperatorContext:
+        """Give the context of `node`, whose inputs are among `nodes` (by id)."""
+        inputs = [nodes[edge.node] for edge in edges(node)]
+        return cls(tuple(input.schema for input in inputs), tuple(input.retracts for input in inputs), evaluator, parameters)

@@ -1,0 +1,140 @@
+"""SQL over small Arrow tables, run again and again: what operators compute their rows with.
+
+A prepared query has a DuckDB connection of its own, on which its tables are objects that give DuckDB whatever batch they hold now.
+So a call swaps batches and runs a relation that was parsed once; nothing is registered, parsed or copied in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import duckdb
+import pyarrow as pa
+
+from streamq.errors import ResourceLimit
+from streamq.kernels.session import Session, translate
+
+MOST_ROWS = 1 << 30
+"""A batch of a result may have any number of rows: results are as large as an epoch."""
+
+
+class Evaluator:
+    """Prepares SQL on a session. Belongs to one thread at a time, as does all that it prepared."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._prepared: list[Prepared] = []
+
+    def prepare(self, sql: str, inputs: Mapping[str, pa.Schema], what: str) -> Prepared:
+        """Prepare `sql` over tables named as in `inputs`; `what` says, in errors, what it is for.
+
+        Raises:
+            QueryError: DuckDB does not accept the text.
+        """
+        prepared = Prepared(self._session.cursor(), sql, inputs, what)
+        self._prepared.append(prepared)
+        return prepared
+
+    def interrupt(self) -> None:
+        """Stop what runs now, from another thread. What is idle does not notice."""
+        for prepared in self._prepared:
+            prepared.interrupt()
+
+    def close(self) -> None:
+        """Close every connection that was opened. The session stays."""
+        for prepared in self._prepared:
+            prepared.close()
+        self._prepared.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Prepared:
+    """One SQL query over named tables and `$name` parameters, made by `Evaluator.prepare`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, sql: str, inputs: Mapping[str, pa.Schema], what: str) -> None:
+        self._connection = connection
+        self._sql = sql
+        self._what = what
+        self._slots = {name: _Slot(schema) for name, schema in inputs.items()}
+        for name, slot in self._slots.items():
+            connection.register(name, slot)
+        try:
+            self._parameters = _parameters(connection, sql)
+        except duckdb.Error as error:
+            raise translate(error, what) from error
+        self._relation: Any = None
+        self._values: dict[str, object] = {}
+
+    def __call__(self, inputs: Mapping[str, pa.RecordBatch | pa.Table], values: Mapping[str, object]) -> pa.RecordBatch:
+        """Run the query over `inputs` (tables that are not named have no rows), with those of `values` that its text names.
+
+        The result's rows are in the order in which DuckDB gives them: that of the input where the query goes row by row.
+
+        Raises:
+            DataError: an expression failed on a row.
+            ResourceLimit: memory or disk ran out, or the result is too large for one batch.
+        """
+        for name, rows in inputs.items():
+            self._slots[name].rows = rows
+        try:
+            return _single(self._bound(values).to_arrow_table(MOST_ROWS), self._what)
+        except (duckdb.Error, pa.ArrowException, OSError, MemoryError) as error:
+            raise translate(error, self._what) from error
+        finally:
+            for slot in self._slots.values():
+                slot.rows = None
+
+    def _bound(self, values: Mapping[str, object]) -> Any:
+        """Give the relation for these values: the one of the last call, unless a value has changed since."""
+        wanted = {name: values[name] for name in self._parameters}
+        if self._relation is None or wanted != self._values:
+            self._relation = self._connection.sql(self._sql, params=wanted) if wanted else self._connection.sql(self._sql)
+            self._values = wanted
+        return self._relation
+
+    def interrupt(self) -> None:
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        self._relation = None
+        self._connection.close()
+
+
+class _Slot:
+    """A table that DuckDB reads, whose rows change between runs."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self.rows: pa.RecordBatch | pa.Table | None = None
+
+    def __arrow_c_schema__(self) -> object:
+        return self._schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        rows = pa.Table.from_batches([], schema=self._schema) if self.rows is None else self.rows
+        batches = rows.to_batches() if isinstance(rows, pa.Table) else [rows]
+        return pa.RecordBatchReader.from_batches(self._schema, batches).__arrow_c_stream__(requested_schema)
+
+
+def _parameters(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
+    """Give the names of a query's parameters."""
+    (statement,) = connection.extract_statements(sql)
+    return frozenset(statement.named_parameters)
+
+
+def _single(table: pa.Table, what: str) -> pa.RecordBatch:
+    """Give a table's rows as one batch."""
+    batches = table.combine_chunks().to_batches()
+    match len(batches):
+        case 0:
+            return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in table.schema], schema=table.schema)
+        case 1:
+            return batches[0]
+        case _:
+            raise ResourceLimit(f"{what}: an epoch's result has more than 2 GiB of text in a column; a smaller epoch_rows= helps")

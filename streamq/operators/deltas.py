@@ -1,0 +1,79 @@
+"""What several operators do with changes: weights as a column, several into one, values passed to SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from streamq.operators.base import Delta, Epoch, Weights
+from streamq.plan.dataflow import WEIGHT
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def weights_of(delta: Delta) -> Weights:
+    """Give the weight of every row, written out."""
+    return np.ones(delta.num_rows, np.int64) if delta.weights is None else delta.weights
+
+
+def with_weight(schema: pa.Schema) -> pa.Schema:
+    """Give a schema and the column of weights behind it."""
+    return schema.append(pa.field(WEIGHT, pa.int64()))
+
+
+def to_sql(delta: Delta) -> pa.RecordBatch:
+    """Give the rows with their weights as the column `WEIGHT`."""
+    return pa.RecordBatch.from_arrays([*delta.rows.columns, pa.array(weights_of(delta))], schema=with_weight(delta.rows.schema))
+
+
+def from_sql(batch: pa.RecordBatch, schema: pa.Schema) -> Delta:
+    """Take the column `WEIGHT` out of what SQL gave, if it is there; the others are those of `schema`, by position."""
+    place = batch.schema.get_field_index(WEIGHT)
+    if place < 0:
+        return Delta(conform(batch.columns, schema))
+    rows = conform([column for number, column in enumerate(batch.columns) if number != place], schema)
+    return Delta(rows, np.asarray(batch.column(place).cast(pa.int64())))
+
+
+def conform(columns: Sequence[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
+    """Make a batch of `schema` of columns that are its own by position, and of its types but for what Arrow has several spellings of."""
+    return pa.RecordBatch.from_arrays(
+        [column if column.type == field.type else column.cast(field.type) for column, field in zip(columns, schema, strict=True)],
+        schema=schema,
+    )
+
+
+def concatenated(schema: pa.Schema, deltas: Iterable[Delta]) -> Delta:
+    """Give several changes as one, in this order, in columns named by `schema`."""
+    filled = [delta for delta in deltas if delta.num_rows]
+    match filled:
+        case []:
+            return Delta.empty(schema)
+        case [delta]:
+            return delta if delta.rows.schema == schema else Delta(conform(delta.rows.columns, schema), delta.weights)
+    rows = pa.concat_batches([conform(delta.rows.columns, schema) for delta in filled])
+    if all(delta.weights is None for delta in filled):
+        return Delta(rows)
+    return Delta(rows, np.concatenate([weights_of(delta) for delta in filled]))
+
+
+def selected(delta: Delta, places: np.ndarray) -> Delta:
+    """Give the rows at `places` (numbers, or a mask)."""
+    if places.dtype == np.bool_:
+        places = np.flatnonzero(places)
+    return Delta(delta.rows.take(pa.array(places)), None if delta.weights is None else delta.weights[places])
+
+
+def repeated(rows: pa.RecordBatch, multiplicities: Weights) -> pa.RecordBatch:
+    """Give every row as often as it is there."""
+    if rows.num_rows == 0 or bool((multiplicities == 1).all()):
+        return rows
+    return rows.take(pa.array(np.repeat(np.arange(rows.num_rows), multiplicities)))
+
+
+def values(parameters: Mapping[str, object], epoch: Epoch) -> dict[str, object]:
+    """Give the values of SQL's parameters in an epoch: the query's, and `$now`."""
+    return {**parameters, "now": _EPOCH + timedelta(microseconds=epoch.now_us)}
