@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlglot import exp
+from sqlglot import exp, parse_one
 
 from streamq.sql.binder import BinderSession, BindFailed
 from streamq.sql.functions import function_name
+from streamq.sql.items import has_query
 from streamq.sql.logical import Call, Mean, Named
 from streamq.sql.text import name_sql, sql_of
 
@@ -34,6 +35,7 @@ _MOMENTS = {
     "stddev_samp": "sqrt({m2} / nullif({n} - 1, 0))",
     "stddev": "sqrt({m2} / nullif({n} - 1, 0))",
 }
+_SYNONYMS = {"mean": "avg", "variance": "var_samp", "stddev": "stddev_samp"}
 _CO_MOMENTS = {
     "covar_pop": "{sxy} / {n}",
     "covar_samp": "{sxy} / nullif({n} - 1, 0)",
@@ -94,6 +96,28 @@ def take_apart(node: exp.Expr) -> AggregateCall | None:
     distinct = any(isinstance(value, exp.Distinct) for value in values)
     flat = [part for value in values for part in (value.expressions if isinstance(value, exp.Distinct) else [value])]
     return AggregateCall(function, tuple(sql_of(part) for part in flat), distinct, ordered, condition)
+
+
+def say_function(call: Call, node: exp.Expr) -> Call:
+    """Say which function a call is, if it is `function(arguments) FILTER (WHERE condition)` and no more.
+
+    >>> from sqlglot import parse_one
+    >>> call = say_function(Call("n", "", (), ""), parse_one("count(*) FILTER (WHERE x > 1)", read="duckdb"))
+    >>> call.function, call.arguments, call.condition
+    ('count_star', (), 'x > 1')
+    """
+    apart = take_apart(node)
+    if apart is None or apart.ordered or has_query(node):
+        return call
+    # What the parts do not say (a second ORDER BY, a frame, options of the function) would be missing here.
+    again = parse_one(apart.apply(apart.function, *apart.arguments, distinct=apart.distinct), read="duckdb")
+    if sql_of(again) != sql_of(node):
+        return call
+    function, arguments = _SYNONYMS.get(apart.function, apart.function), apart.arguments
+    if function == "count" and arguments in ((), ("*",)):
+        function, arguments = "count_star", ()
+    distinct = apart.distinct and function not in _INDIFFERENT_TO_DISTINCT
+    return replace(call, function=function, arguments=arguments, distinct=distinct, condition=apart.condition)
 
 
 def decompose(calls: Mapping[str, exp.Expr], session: BinderSession, inputs_sql: str, *, is_global: bool) -> tuple[Call, ...]:

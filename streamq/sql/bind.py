@@ -12,6 +12,8 @@ A query goes through here as follows:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import cast
 
@@ -21,9 +23,10 @@ from streamq.errors import BindError, SqlError, UnsupportedError
 from streamq.sql.aliases import expand_lateral_aliases, name_unnested_columns
 from streamq.sql.binder import SYSTEM_TABLES, Binder, BinderSession, BindFailed, Described, Parameters
 from streamq.sql.catalog import SYSTEM_SCHEMA, CatalogView, RelationInfo
+from streamq.sql.continuous import check_continuous, continuous_of
 from streamq.sql.diagnostics import bind_error, find_word
 from streamq.sql.dialect import TimeWindow
-from streamq.sql.functions import OUTSIDE, TABLE_FUNCTIONS, calls, function_name, is_volatile, pin_clock
+from streamq.sql.functions import NOW, OUTSIDE, TABLE_FUNCTIONS, ask_clock, asks_clock, calls, function_name, is_volatile, pin_clock
 from streamq.sql.logical import BoundQuery, Derived, Leaf, Query, Scan, Union
 from streamq.sql.lower import Lowering
 from streamq.sql.parameters import number_parameters
@@ -31,7 +34,7 @@ from streamq.sql.parse import parse_one
 from streamq.sql.positions import place
 from streamq.sql.statements import Select
 from streamq.sql.tables import map_tables, table_name
-from streamq.sql.temporal import join_at_cut
+from streamq.sql.temporal import join_at_cut, keep_as_of_now
 from streamq.sql.text import identifier, sql_of
 from streamq.sql.windows import rewrite_time_windows
 
@@ -70,8 +73,15 @@ class _Binding:
         self._check_names(tree)
         rewritten = self._with_system_columns(self._expand(tree))
         described = self._bind_users_text(tree, rewritten, numbered.native)
-        pinned = pin_clock(rewritten)
-        plan = Lowering(self.session, self.catalog).query(pinned, {}, described.schema)
+        continuous = continuous_of(self.select, self.catalog)
+        if continuous is None:
+            timed = pin_clock(rewritten)
+        else:
+            check_continuous(self.select, rewritten, described.schema.names)
+            timed = ask_clock(rewritten)
+            continuous = replace(continuous, reads_clock=asks_clock(timed))
+            self.session.parameters[NOW] = datetime.now(UTC)
+        plan = Lowering(self.session, self.catalog).query(timed, {}, described.schema)
         return BoundQuery(
             sql=self.select.sql,
             plan=plan,
@@ -80,6 +90,7 @@ class _Binding:
             relations=frozenset(_relations(plan)),
             volatile=is_volatile(rewritten),
             options=self.select.options,
+            continuous=continuous,
         )
 
     # What may be named
@@ -166,6 +177,7 @@ class _Binding:
         assert isinstance(definition, Select)
         alias = table.args.get("alias") or exp.TableAlias(this=identifier(table.name))
         expanded = exp.Subquery(this=self._expand(definition.ast, (*views, relation.name)), alias=alias.copy())
+        keep_as_of_now(expanded, table)
         if table.args.get("joins"):
             expanded.set("joins", table.args["joins"])
         return expanded

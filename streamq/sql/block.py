@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from sqlglot import exp, parse_one
 
-from streamq.sql.aggregates import ORDER_SENSITIVE, decompose, is_aggregate
+from streamq.sql.aggregates import ORDER_SENSITIVE, decompose, is_aggregate, say_function
 from streamq.sql.binder import BindFailed
 from streamq.sql.columns import NotLowered, expand_star
 from streamq.sql.functions import function_name
@@ -155,6 +155,7 @@ class _Builder:
             input_subqueries=self.subqueries.leaves_in(early),
             output_subqueries=self.subqueries.leaves_in(later),
             unnests=self.sources.unnests or any(node.find(exp.Explode) for node in self.inputs),
+            aliases=self.sources.aliases(),
         )
 
     # Clauses over the relations
@@ -354,7 +355,8 @@ class _Builder:
         inputs_sql = self._typed_inputs(leaves, from_sql, inputs)
         plain = {name: node for node, name in self.calls.items() if not has_query(node)}
         done = {call.name: call for call in decompose(plain, self.low.session, inputs_sql, is_global=not self.keys)}
-        return tuple(done[name] if name in done else Call(name, sql_of(node), (), "") for node, name in self.calls.items())
+        calls = ((node, done.get(name) or Call(name, sql_of(node), (), "")) for node, name in self.calls.items())
+        return tuple(say_function(call, node) for node, call in calls)
 
     def _typed_inputs(self, leaves: tuple[Leaf, ...], from_sql: str, inputs: tuple[Named, ...]) -> str:
         """Write a SELECT that has the inputs' names and types."""

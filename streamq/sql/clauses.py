@@ -117,7 +117,7 @@ class ClauseParser(StreamqParser):
                 break
         if emit is not None:
             self._check_order(ast)
-        return Select(sql, ast, emit, every_s, late_rows_into, options or ())
+        return Select(sql, ast, emit, every_s, late_rows_into, options or (), self.text_of(start))
 
     def _select_ast(self) -> exp.Expression:
         if self._curr.text.upper() not in QUERY_STARTS or self._curr.token_type == TokenType.IDENTIFIER:

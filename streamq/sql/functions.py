@@ -32,7 +32,10 @@ def function_name(node: exp.Expr) -> str:
         return node.name.lower()
     if not isinstance(node, exp.Func):
         return ""
-    match = _CALL.match(sql_of(node))
+    sql = sql_of(node)
+    if isinstance(node, exp.Binary) and sql.startswith(sql_of(node.left)):
+        return ""  # sqlglot counts operators such as AND among its functions
+    match = _CALL.match(sql)
     return match[1].lower() if match else ""
 
 
@@ -48,43 +51,75 @@ def is_volatile(node: exp.Expr) -> bool:
     return node.find(exp.TableSample) is not None or any(name in VOLATILE for _, name in calls(node))
 
 
-_NOW = frozenset({"now", "get_current_timestamp", "transaction_timestamp", "current_timestamp"})
-_CLOCK_CALLS = _NOW | {"today", "current_date", "localtimestamp", "current_localtimestamp", "get_current_time", "current_localtime"}
-_CLOCK_NODES = (exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime, exp.Localtimestamp, exp.Localtime)
+_CLOCK_CALLS = {
+    "now": "TIMESTAMPTZ",
+    "get_current_timestamp": "TIMESTAMPTZ",
+    "transaction_timestamp": "TIMESTAMPTZ",
+    "current_timestamp": "TIMESTAMPTZ",
+    "today": "DATE",
+    "current_date": "DATE",
+    "localtimestamp": "TIMESTAMP",
+    "current_localtimestamp": "TIMESTAMP",
+    "get_current_time": "TIMETZ",
+    "current_localtime": "TIME",
+}
 
 
 def pin_clock(node: exp.Expr, now: datetime | None = None) -> exp.Expr:
     """Replace everything that reads the clock by one instant, so that every fragment of a query sees the same."""
     now = (now or datetime.now(UTC)).astimezone(UTC)
-    return node.transform(lambda part: _pinned(part, now) or part)
+
+    def pin(part: exp.Expr) -> exp.Expr:
+        type_ = _clock_type(part)
+        return part if type_ is None else exp.cast(exp.Literal.string(now.strftime(_FORMATS[type_])), type_, dialect="duckdb")
+
+    return node.transform(pin)
 
 
-def _pinned(node: exp.Expr, now: datetime) -> exp.Expr | None:
+def ask_clock(node: exp.Expr) -> exp.Expr:
+    """Replace everything that reads the clock by the parameter `$now`, a TIMESTAMPTZ."""
+
+    def ask(part: exp.Expr) -> exp.Expr:
+        type_ = _clock_type(part)
+        if type_ is None:
+            return part
+        now: exp.Expr = exp.cast(exp.Placeholder(this=NOW), "TIMESTAMPTZ", dialect="duckdb")
+        now = exp.cast(now, "TIMESTAMP", dialect="duckdb") if type_ == "TIME" else now
+        return now if type_ == "TIMESTAMPTZ" else exp.cast(now, type_, dialect="duckdb")
+
+    return node.transform(ask)
+
+
+def asks_clock(node: exp.Expr) -> bool:
+    """Tell whether `ask_clock` put the clock into a tree."""
+    return any(part.name == NOW for part in node.find_all(exp.Placeholder))
+
+
+NOW = "now"
+"""The parameter that the clock is read from in continuous queries."""
+_FORMATS = {
+    "TIMESTAMPTZ": "%Y-%m-%d %H:%M:%S.%f+00",
+    "DATE": "%Y-%m-%d",
+    "TIMESTAMP": "%Y-%m-%d %H:%M:%S.%f",
+    "TIMETZ": "%H:%M:%S.%f+00",
+    "TIME": "%H:%M:%S.%f",
+}
+
+
+def _clock_type(node: exp.Expr) -> str | None:
+    """Give the type of what a node reads from the clock; None if it does not read it."""
     match node:
         case exp.CurrentDate():
-            name = "today"
+            return "DATE"
         case exp.CurrentTimestamp():
-            name = "now"
+            return "TIMESTAMPTZ"
         case exp.CurrentTime():
-            name = "get_current_time"
+            return "TIMETZ"
         case exp.Localtimestamp():
-            name = "localtimestamp"
+            return "TIMESTAMP"
         case exp.Localtime():
-            name = "current_localtime"
-        case exp.Anonymous() if not node.expressions and node.name.lower() in _CLOCK_CALLS:
-            name = node.name.lower()
+            return "TIME"
+        case exp.Anonymous() if not node.expressions:
+            return _CLOCK_CALLS.get(node.name.lower())
         case _:
             return None
-    if name in _NOW:
-        return _literal(f"{now:%Y-%m-%d %H:%M:%S.%f}+00", "TIMESTAMPTZ")
-    if name in ("today", "current_date"):
-        return _literal(f"{now:%Y-%m-%d}", "DATE")
-    if name in ("localtimestamp", "current_localtimestamp"):
-        return _literal(f"{now:%Y-%m-%d %H:%M:%S.%f}", "TIMESTAMP")
-    if name == "get_current_time":
-        return _literal(f"{now:%H:%M:%S.%f}+00", "TIMETZ")
-    return _literal(f"{now:%H:%M:%S.%f}", "TIME")
-
-
-def _literal(text: str, type_: str) -> exp.Expr:
-    return exp.cast(exp.Literal.string(text), type_, dialect="duckdb")

@@ -294,4 +294,6 @@ class Continuous:
     start: Literal["earliest", "latest"] | int = "earliest"
     state_ttl_s: float | None = None
     max_state_bytes: int | None = None
+    epoch_rows: int | None = None
+    """The most rows of an epoch that the query's own text asks for; None leaves it to the caller."""
     reads_clock: bool = False

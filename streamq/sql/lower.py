@@ -201,7 +201,7 @@ class Lowering:
             leaf = Derived(self.leaf_name("side"), self.query(side, ctes, self.describe(side, ctes).schema))
             leaves.append(leaf)
             copy.set(part, exp.select(exp.Star()).from_(exp.Table(this=identifier(leaf.name)), copy=False))
-        return Whole(sql_of(copy), tuple(leaves), "set operation over complete inputs", schema, ordered=False)
+        return Whole(sql_of(copy), tuple(leaves), "set operation over complete inputs", schema, ordered=False, by_row=True)
 
     # Whole
 

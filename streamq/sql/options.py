@@ -8,6 +8,7 @@ QUERY_OPTIONS = (
     "idle_timeout",
     "state_ttl",
     "max_state_bytes",
+    "epoch_rows",
     "max_staleness",
     "target_partitions",
     "executor",

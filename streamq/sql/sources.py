@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from streamq.sql.catalog import SYSTEM_SCHEMA
 from streamq.sql.columns import Binding, NotLowered, Scope
 from streamq.sql.logical import Derived, Join, JoinKind, Leaf, Scan
 from streamq.sql.tables import table_name
+from streamq.sql.temporal import is_as_of_now
 from streamq.sql.text import column, identifier, name_sql, sql_of
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class Sources:
     def from_sql(self) -> str:
         """Write the text behind FROM."""
         return " ".join(sql_of(item).strip() if number else sql_of(item) for number, item in enumerate(self.items))
+
+    def aliases(self) -> tuple[str, ...]:
+        """Give the names that the leaves have in FROM, by position."""
+        names = {binding.leaf: binding.alias for binding in self.scope.bindings}
+        return tuple(names[leaf.name] for leaf in self.leaves)
 
     def direct_scan(self) -> Scan | None:
         """Give the only relation, where FROM is nothing but one."""
@@ -137,7 +143,8 @@ def _add_join(low: Lowering, sources: Sources, join: exp.Join, ctes: CteScope) -
     else:
         keys, residual = _keys(low, sources, conditions, binding)
         sources.leaves.append(leaf)
-        sources.joins.append(Join("asof" if join.method == "ASOF" else kind, leaf.name, keys, residual))
+        joined = _joined("asof" if join.method == "ASOF" else kind, leaf.name, keys, residual, conditions)
+        sources.joins.append(replace(joined, as_of_now=is_as_of_now(join.this)))
     if kind in ("semi", "anti"):
         sources.visible.bindings.remove(binding)
 
@@ -297,9 +304,31 @@ def _unnested_schema(session: BinderSession, sources: Sources, item: exp.Expr, a
 # Join keys
 
 
-def _keys(
-    low: Lowering, sources: Sources, conditions: list[exp.Expr], right: Binding
-) -> tuple[tuple[tuple[str, str, str, str], ...], bool]:
+@dataclass(frozen=True, slots=True)
+class EquiKey:
+    """An equality between a leaf and one before it. `left` and `right` are its sides over the user's names, cast to the `common` type."""
+
+    leaf: str
+    bare_left: str
+    bare_right: str
+    common: str
+    left: str
+    right: str
+
+
+def _joined(kind: JoinKind, right: str, keys: Sequence[EquiKey], residual: bool, conditions: Sequence[exp.Expr]) -> Join:
+    return Join(
+        kind=kind,
+        right=right,
+        keys=tuple((key.leaf, key.bare_left, key.bare_right, key.common) for key in keys),
+        residual=residual,
+        on=sql_of(exp.and_(*conditions)) if conditions else None,
+        left_keys=tuple(key.left for key in keys),
+        right_keys=tuple(key.right for key in keys),
+    )
+
+
+def _keys(low: Lowering, sources: Sources, conditions: list[exp.Expr], right: Binding) -> tuple[list[EquiKey], bool]:
     keys = []
     residual = False
     for condition in conditions:
@@ -308,10 +337,10 @@ def _keys(
             residual = True
         else:
             keys.append(key)
-    return tuple(keys), residual
+    return keys, residual
 
 
-def equi_key(session: BinderSession, scope: Scope, condition: exp.Expr, right: Binding) -> tuple[str, str, str, str] | None:
+def equi_key(session: BinderSession, scope: Scope, condition: exp.Expr, right: Binding) -> EquiKey | None:
     """Give the join key that an equality is, if one side reads only `right` and the other only one leaf before it."""
     if not isinstance(condition, exp.EQ) or right.leaf is None:
         return None
@@ -323,9 +352,10 @@ def equi_key(session: BinderSession, scope: Scope, condition: exp.Expr, right: B
         if left is None or left.leaf is None:
             continue
         bare_left, bare_right = sql_of(unqualified(other)), sql_of(unqualified(mine))
-        common = _common_type(session, (bare_left, left.schema), (bare_right, right.schema))
+        types = (_type_of(session, bare_left, left.schema), _type_of(session, bare_right, right.schema))
+        common = _common_type(session, types)
         if common is not None:
-            return left.leaf, bare_left, bare_right, common
+            return EquiKey(left.leaf, bare_left, bare_right, common, _cast(other, types[0], common), _cast(mine, types[1], common))
     return None
 
 
@@ -338,8 +368,10 @@ def join_by_where(session: BinderSession, sources: Sources, conditions: list[exp
     for join in sources.joins:
         right = next(binding for binding in sources.scope.bindings if binding.leaf == join.right)
         found = [equi_key(session, _before(sources, join), condition, right) for condition in conditions] if join.kind == "cross" else []
-        keys = tuple(key for key in found if key is not None)
-        joins.append(replace(join, kind="inner", keys=keys, residual=True) if keys else join)
+        keys = [key for key in found if key is not None]
+        equal = [condition for condition, key in zip(conditions, found, strict=False) if key is not None]
+        joined = _joined("inner", join.right, keys, True, equal)
+        joins.append(replace(joined, as_of_now=join.as_of_now) if keys else join)
     return tuple(joins)
 
 
@@ -371,9 +403,13 @@ _NUMERIC = (
 _TEMPORAL = ("DATE", "TIMESTAMP")
 
 
-def _common_type(session: BinderSession, left: tuple[str, pa.Schema], right: tuple[str, pa.Schema]) -> str | None:
-    """Give the type in which DuckDB compares two expressions; None where it is not certain."""
-    types = [_type_of(session, sql, schema) for sql, schema in (left, right)]
+def _cast(node: exp.Expr, given: str, wanted: str) -> str:
+    sql = sql_of(node)
+    return sql if given == wanted else f"CAST({sql} AS {wanted})"
+
+
+def _common_type(session: BinderSession, types: tuple[str, str]) -> str | None:
+    """Give the type in which DuckDB compares expressions of two types; None where it is not certain."""
     if types[0] == types[1]:
         return types[0]
     if any(all(type_.startswith(family) for type_ in types) for family in (_NUMERIC, _TEMPORAL)):

@@ -35,6 +35,8 @@ class Select:
     every_s: float | None = None
     late_rows_into: str | None = None
     options: Options = ()
+    written: str = ""
+    """The text with its clauses; it begins with `sql`."""
 
 
 @dataclass(frozen=True, slots=True)
