@@ -19,8 +19,8 @@ from queue import SimpleQueue
 from typing import NoReturn
 
 from streamq.execution.protocol import Frames, FromWorker, Inline, InSlot, Ready, Setup, ToWorker, pack
-from streamq.execution.ring import Ring, RingFull, write_batch
-from streamq.execution.runner import BatchReady, Cancel, Command, Event, JobRunner, work
+from streamq.execution.ring import Ring, RingFull, write_batches
+from streamq.execution.runner import BatchesReady, Cancel, Command, Event, JobRunner, work
 from streamq.kernels.session import Session
 
 RECEIVE_BYTES = 65_536
@@ -46,7 +46,7 @@ def main() -> None:
     parent = _Parent(connection, frames, setup)
     keep_freed_memory()
     ring = Ring(memory_fd, free_fd, setup.slots, setup.slot_bytes)
-    # A batch that just fills a slot would not fit with its headers.
+    # What just fills a slot would not fit with its headers.
     runner = JobRunner(Session(setup.memory_bytes, setup.spill_directory), setup.worker, setup.slot_bytes * 15 // 16)
     commands: SimpleQueue[Command | None] = SimpleQueue()
     threading.Thread(target=parent.listen, args=(runner, commands, early), daemon=True).start()
@@ -71,12 +71,12 @@ def _first_messages(connection: socket.socket, frames: Frames) -> list[ToWorker 
 
 
 def _put(event: Event, ring: Ring) -> FromWorker:
-    if not isinstance(event, BatchReady):
+    if not isinstance(event, BatchesReady):
         return event
     try:
-        return InSlot(event.job_id, ring.put(event.batch))
+        return InSlot(event.job_id, ring.put(event.batches))
     except RingFull:
-        return Inline(event.job_id, write_batch(event.batch))
+        return Inline(event.job_id, write_batches(event.batches))
 
 
 class _Parent:

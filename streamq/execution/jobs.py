@@ -1,7 +1,7 @@
 """Jobs: what a worker is asked to do, and what a pool of workers promises.
 
 A job is one task of one stage: DuckDB SQL over named inputs. A worker, whether a thread or a process, keeps several jobs
-open at once and advances them a batch at a time, each only as far as its reader has granted: a reader that stalls holds
+open at once and advances them a few batches at a time, each only as far as its reader has granted: a reader that stalls holds
 its granted batches and never the worker.
 """
 
@@ -121,8 +121,9 @@ class WorkerPool(Protocol):
     def run(self, job: Job, *, worker: int | None = None, credits: int = 2) -> AbstractAsyncContextManager[RunningJob]:
         """Open a job on worker number `worker` (None: the one with least to do).
 
-        At most `credits` batches are on their way; each batch taken from the iterator grants another. Leaving the context
-        before the end cancels the job: its SQL is interrupted, its files are removed, and when the context is left nothing of it runs.
+        The batches of at most `credits` turns are on their way, those of a turn no larger than a slot; taking the last of a turn
+        grants another. Leaving the context before the end cancels the job: its SQL is interrupted, its files are removed, and
+        when the context is left nothing of it runs.
         """
 
     def statistics(self) -> PoolStatistics: ...

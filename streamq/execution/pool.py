@@ -26,7 +26,7 @@ from streamq.config import Config
 from streamq.errors import QueryCancelled, QueryError, ResourceLimit, StreamqError, WorkerCrashed
 from streamq.execution.directories import make_pool_directory, remove_pool_directory
 from streamq.execution.jobs import Job, JobResult, PoolStatistics, RunningJob, WorkerStatistics
-from streamq.execution.runner import BatchReady, Cancel, Cancelled, Command, Done, Event, Failed, Grant, Open
+from streamq.execution.runner import BatchesReady, Cancel, Cancelled, Command, Done, Event, Failed, Grant, Open
 from streamq.flow.inbox import Inbox
 from streamq.flow.scopes import one_error
 
@@ -82,7 +82,7 @@ class PooledJob:
         self.ended = anyio.Event()
         self.finished = False
         self._grant = grant
-        self._batches: deque[pa.RecordBatch] = deque()
+        self._batches: deque[tuple[pa.RecordBatch, bool]] = deque()
         self._changed = anyio.Event()
         self._result: JobResult | None = None
         self._error: StreamqError | None = None
@@ -98,9 +98,10 @@ class PooledJob:
             await self._changed.wait()
         if self._batches:
             self._delivered = True
-            if not self.ended.is_set():
+            batch, last = self._batches.popleft()
+            if last and not self.ended.is_set():
                 self._grant()
-            return self._batches.popleft()
+            return batch
         if self._error is not None:
             raise self._error
         self.finished = True
@@ -116,8 +117,9 @@ class PooledJob:
             raise RuntimeError("a job has its result when its iteration has ended")
         return self._result
 
-    def give(self, batch: pa.RecordBatch) -> None:
-        self._batches.append(batch)
+    def give(self, batches: Sequence[pa.RecordBatch]) -> None:
+        """Leave the batches of a turn; taking the last of them grants another turn."""
+        self._batches.extend((batch, number == len(batches)) for number, batch in enumerate(batches, 1))
         self._changed.set()
 
     def discard(self) -> None:
@@ -303,8 +305,8 @@ class Pool(ABC):
 
     def _receive(self, link: WorkerLink, seat: _Seat, report: Report) -> None:
         match report:
-            case BatchReady(job_id, batch):
-                seat.jobs[job_id].give(batch)
+            case BatchesReady(job_id, batches):
+                seat.jobs[job_id].give(batches)
             case Done(job_id, result):
                 seat.end_job(job_id, result, result.busy_s)
             case Failed(job_id, error, busy_s):

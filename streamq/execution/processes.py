@@ -21,8 +21,8 @@ from streamq.execution.budget import session_bytes
 from streamq.execution.jobs import Job
 from streamq.execution.pool import Pool, PostReport, Report, WorkerEnded, WorkerReady
 from streamq.execution.protocol import Frames, FromWorker, Inline, InSlot, Ready, Setup, ToWorker, pack
-from streamq.execution.ring import Ring, check_platform, read_batch
-from streamq.execution.runner import BatchReady, Cancelled, Command, Done, Failed
+from streamq.execution.ring import Ring, check_platform, read_batches
+from streamq.execution.runner import BatchesReady, Cancelled, Command, Done, Failed
 from streamq.execution.tables import SharedTables
 
 RECEIVE_BYTES = 65_536
@@ -156,9 +156,9 @@ class _ProcessLink:
 def _report(message: ToWorker | FromWorker, ring: Ring) -> Report:
     match message:
         case InSlot(job_id, length):
-            return BatchReady(job_id, ring.take(length))
+            return BatchesReady(job_id, ring.take(length))
         case Inline(job_id, body):
-            return BatchReady(job_id, read_batch(body))
+            return BatchesReady(job_id, read_batches(body))
         case Done() | Failed() | Cancelled():
             return message
         case Ready():

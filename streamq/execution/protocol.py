@@ -36,7 +36,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class InSlot:
-    """A job's next batch is in the ring's next slot: `length` bytes of an Arrow stream."""
+    """A job's next batches are in the ring's next slot: `length` bytes of an Arrow stream."""
 
     job_id: int
     length: int
@@ -44,7 +44,7 @@ class InSlot:
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """A job's next batch, one that no slot can hold, as an Arrow stream."""
+    """A job's next batches, which no slot can hold, as an Arrow stream."""
 
     job_id: int
     data: bytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -55,54 +56,53 @@ class Ring:
             os.close(free_fd)
             raise
 
-    def put(self, batch: pa.RecordBatch) -> int:
-        """Write a batch into the next slot, waiting until it is free; give the number of bytes.
+    def put(self, batches: Sequence[pa.RecordBatch]) -> int:
+        """Write batches, at least one, into the next slot, waiting until it is free; give the number of bytes.
 
         Raises:
-            RingFull: the batch does not fit; the slot is still free.
+            RingFull: they do not fit; the slot is still free.
         """
         os.eventfd_read(self.free_fd)
+        sink = pa.FixedSizeBufferWriter(self._slot())
         try:
-            length = self._write(batch)
+            _write(batches, sink)
         except OSError as error:
             os.eventfd_write(self.free_fd, 1)
-            raise RingFull(f"a batch of {batch.nbytes} bytes does not fit into {self._slot_bytes}") from error
+            raise RingFull(f"{len(batches)} batches do not fit into {self._slot_bytes} bytes") from error
         self._next += 1
-        return length
+        return int(sink.tell())
 
-    def take(self, length: int) -> pa.RecordBatch:
-        """Copy the batch in the next slot, and free the slot. What is returned holds no shared memory."""
+    def take(self, length: int) -> list[pa.RecordBatch]:
+        """Copy the batches in the next slot, and free the slot. They share one copy, and no shared memory."""
         copy = pa.allocate_buffer(length)
         # Through Arrow's writer, because it copies without the interpreter lock.
         pa.FixedSizeBufferWriter(copy).write(self._slot().slice(0, length))
         self._next += 1
         os.eventfd_write(self.free_fd, 1)
-        return read_batch(copy)
+        return read_batches(copy)
 
     def close(self) -> None:
         """Close the descriptors. The memory goes with the object."""
         os.close(self.memory_fd)
         os.close(self.free_fd)
 
-    def _write(self, batch: pa.RecordBatch) -> int:
-        sink = pa.FixedSizeBufferWriter(self._slot())
-        writer = pa.ipc.new_stream(sink, batch.schema)
-        writer.write_batch(batch)
-        writer.close()
-        return int(sink.tell())
-
     def _slot(self) -> pa.Buffer:
         return self._slots[self._next % len(self._slots)]
 
 
-def read_batch(data: pa.Buffer | bytes) -> pa.RecordBatch:
-    """Read the one batch of an Arrow stream, without copying it."""
-    return pa.ipc.open_stream(data).read_next_batch()
+def read_batches(data: pa.Buffer | bytes) -> list[pa.RecordBatch]:
+    """Read the batches of an Arrow stream, without copying them."""
+    return list(pa.ipc.open_stream(data))
 
 
-def write_batch(batch: pa.RecordBatch) -> bytes:
-    """Write a batch as an Arrow stream."""
+def write_batches(batches: Sequence[pa.RecordBatch]) -> bytes:
+    """Write batches, at least one, as an Arrow stream."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
+    _write(batches, sink)
     return bytes(memoryview(sink.getvalue()))
+
+
+def _write(batches: Sequence[pa.RecordBatch], sink: pa.NativeFile) -> None:
+    with pa.ipc.new_stream(sink, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)

@@ -1,7 +1,7 @@
-"""The inside of a worker: jobs that are open on one session, advanced a batch at a time in turn.
+"""The inside of a worker: jobs that are open on one session, advanced a few batches at a time in turn.
 
 Synchronous and without I/O of its own: a thread or a process around it takes commands in and hands events out. A job
-takes a turn when its reader has granted a batch, or when it writes files; otherwise it costs nothing but its memory.
+takes a turn when its reader has granted one, or when it writes files; otherwise it costs nothing but its memory.
 Every job ends in exactly one of `Done`, `Failed` and `Cancelled`.
 """
 
@@ -28,11 +28,11 @@ _WITH = re.compile(r"\s*WITH\b(?P<recursive>\s+RECURSIVE\b)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class BatchReady:
-    """The next batch of a job."""
+class BatchesReady:
+    """The next batches of a job: those of one turn."""
 
     job_id: int
-    batch: pa.RecordBatch
+    batches: Sequence[pa.RecordBatch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Cancelled:
     busy_s: float
 
 
-Event = BatchReady | Done | Failed | Cancelled
+Event = BatchesReady | Done | Failed | Cancelled
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Run a job; it may give `credits` batches until more are granted."""
+    """Run a job; it may take `credits` turns until more are granted."""
 
     job_id: int
     job: Job
@@ -74,7 +74,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Let a job give more batches."""
+    """Let a job take more turns."""
 
     job_id: int
     credits: int
@@ -90,45 +90,35 @@ class Cancel:
 Command = Open | Grant | Cancel
 
 
-BURST = 2
-"""Batches that are handed over together at most: a handover wakes the reader's thread, which costs as much as a quick batch."""
-QUICK_S = 0.002
-"""A batch waits for the next one to be handed over with only while its turn took no longer than this."""
+TURN_S = 0.005
+"""No batch is begun later in a turn. A turn's batches are handed over together: to wake their reader costs as much as a quick batch."""
+HEADER_BYTES = 1_024
+"""What a batch takes besides its columns when it is handed over."""
 
 
 def work(runner: JobRunner, commands: SimpleQueue[Command | None], deliver: Callable[[Sequence[Event]], None]) -> None:
     """Obey commands and give jobs their turns, until the command None. New commands come before the next turn."""
-    held: list[Event] = []
     while True:
         while not runner.runnable or not commands.empty():
-            if held and not runner.runnable:
-                deliver(held)
-                held = []
             command = commands.get()
             if command is None:
                 return
             runner.obey(command)
-        began = time.perf_counter()
-        event = runner.step()
-        if event is not None:
-            held.append(event)
-        quick = isinstance(event, BatchReady) and time.perf_counter() - began < QUICK_S
-        if held and not (quick and len(held) < BURST):
-            deliver(held)
-            held = []
+        if events := runner.step():
+            deliver(events)
 
 
 class JobRunner:
     """Runs the jobs of worker number `worker`.
 
-    All methods belong to the worker's thread, except the interrupts, which are for every other. Batches have at most
-    `batch_bytes` (one row may be larger).
+    All methods belong to the worker's thread, except the interrupts, which are for every other. The batches of a turn
+    have at most `turn_bytes` together (one row may be larger).
     """
 
-    def __init__(self, session: Session, worker: int, batch_bytes: int) -> None:
+    def __init__(self, session: Session, worker: int, turn_bytes: int) -> None:
         self._session = session
         self._worker = worker
-        self._batch_bytes = batch_bytes
+        self._turn_bytes = turn_bytes
         self._jobs: dict[int, _OpenJob] = {}
         self._turns: deque[_OpenJob] = deque()
         self._ended: deque[Event] = deque()
@@ -152,11 +142,11 @@ class JobRunner:
 
     def open(self, job_id: int, job: Job, credits: int) -> None:
         """Take a job in. Its SQL starts at its first turn."""
-        opened = self._jobs[job_id] = _OpenJob(job_id, job, credits, self._batch_bytes)
+        opened = self._jobs[job_id] = _OpenJob(job_id, job, credits, self._turn_bytes)
         self._queue(opened)
 
     def grant(self, job_id: int, credits: int) -> None:
-        """Let a job give more batches. A job that has ended needs none."""
+        """Let a job take more turns. A job that has ended needs none."""
         if (opened := self._jobs.get(job_id)) is not None:
             opened.credits += credits
             self._queue(opened)
@@ -180,23 +170,24 @@ class JobRunner:
         for opened in list(self._jobs.values()):
             opened.interrupt()
 
-    def step(self) -> Event | None:
-        """Give one job its turn. None: a turn without an event, or nothing to do."""
+    def step(self) -> Sequence[Event]:
+        """Give one job its turn. Without events: a turn that had none, or nothing to do."""
         if self._ended:
-            return self._ended.popleft()
+            return [self._ended.popleft()]
         if not self._turns:
-            return None
+            return []
         opened = self._turns.popleft()
         opened.queued = False
+        events: list[Event] = []
         try:
-            event = opened.take_turn(self._session, self._worker)
+            opened.take_turn(self._session, self._worker, events.append)
         except Exception as error:  # whatever a job fails with is the end of that job only
-            event = self._failure(opened, error)
-        if event is None or isinstance(event, BatchReady):
+            events.append(self._failure(opened, error))
+        if not events or isinstance(events[-1], BatchesReady):
             self._queue(opened)
-            return event
-        self._end(opened)
-        return event
+        else:
+            self._end(opened)
+        return events
 
     def close(self) -> None:
         """End every job and the session."""
@@ -226,23 +217,25 @@ class JobRunner:
 
 
 class _OpenJob:
-    """One job: its cursor, its reader, and how many batches its reader may still give."""
+    """One job: its cursor, its reader, and how many turns it may still take."""
 
-    def __init__(self, job_id: int, job: Job, credits: int, batch_bytes: int) -> None:
+    def __init__(self, job_id: int, job: Job, credits: int, turn_bytes: int) -> None:
         self.job_id = job_id
         self.job = job
         self.credits = credits
         self.queued = False
         self._busy_s = 0.0
         self._turn_began: float | None = None
-        self._batch_bytes = batch_bytes
+        self._turn_bytes = turn_bytes
         self._rows = 0
         self._bytes = 0
         self._cursor: duckdb.DuckDBPyConnection | None = None
         self._cursor_lock = threading.Lock()
         self._reader: pa.RecordBatchReader | None = None
         self._schema = pa.schema([])
-        self._cut: Iterator[pa.RecordBatch] = iter(())
+        self._batches: Iterator[_Sized] = iter(())
+        self._pending: _Sized | None = None
+        self._exhausted = False
         self._parts: PartFiles | None = None
 
     @property
@@ -254,25 +247,31 @@ class _OpenJob:
         """The time in turns, with the one that goes on."""
         return self._busy_s if self._turn_began is None else self._busy_s + time.perf_counter() - self._turn_began
 
-    def take_turn(self, session: Session, worker: int) -> Event | None:
-        """Produce the next batch, or the end. A turn that raises is the last."""
+    def take_turn(self, session: Session, worker: int, tell: Callable[[Event], None]) -> None:
+        """Tell the next batches, the end, or both. A turn that raises is the last."""
         self._turn_began = time.perf_counter()
-        event = self._advance(session, worker)
+        self._advance(session, tell, self._turn_began + TURN_S)
+        if self._exhausted:
+            tell(Done(self.job_id, self._result(worker)))
         self._busy_s, self._turn_began = self.busy_s, None
-        return event
 
-    def _advance(self, session: Session, worker: int) -> Event | None:
+    def _advance(self, session: Session, tell: Callable[[Event], None], until: float) -> None:
         if self._reader is None:
             self._start(session)
-        batch = self._next()
-        if batch is None:
-            return Done(self.job_id, self._result(worker))
-        self._rows += batch.num_rows
+        batches: list[pa.RecordBatch] = []
+        try:
+            self._gather(batches, until)
+        finally:  # what was complete before a failure counts
+            self._hand_over(batches, tell)
+
+    def _hand_over(self, batches: list[pa.RecordBatch], tell: Callable[[Event], None]) -> None:
+        self._rows += sum(batch.num_rows for batch in batches)
         if self._parts is not None:
-            self._parts.write(batch)
-            return None
-        self.credits -= 1
-        return BatchReady(self.job_id, batch)
+            for batch in batches:
+                self._parts.write(batch)
+        elif batches:
+            self.credits -= 1
+            tell(BatchesReady(self.job_id, batches))
 
     def interrupt(self) -> None:
         with self._cursor_lock:
@@ -284,7 +283,7 @@ class _OpenJob:
         if self._parts is not None:
             self._parts.discard()
             self._parts = None
-        self._cut = iter(())
+        self._batches, self._pending = iter(()), None
         with self._cursor_lock:
             cursor, self._cursor = self._cursor, None
         if self._reader is not None:
@@ -309,20 +308,29 @@ class _OpenJob:
         relation = cursor.sql(sql, params=values) if values else cursor.sql(sql)
         self._reader = relation.to_arrow_reader(job.batch_rows)
         self._schema = self._reader.schema
+        self._batches = self._read(self._reader)
         if isinstance(job.output, ToFiles):
             self._parts = PartFiles(job.output, self._schema)
             self._schema = self._parts.schema
 
-    def _next(self) -> pa.RecordBatch | None:
-        assert self._reader is not None
-        while (batch := next(self._cut, None)) is None:
-            try:
-                whole = self._reader.read_next_batch()
-            except StopIteration:
-                return None
+    def _read(self, reader: pa.RecordBatchReader) -> Iterator[_Sized]:
+        for whole in reader:
             self._bytes += whole.get_total_buffer_size()
-            self._cut = cut(whole, self.job.batch_rows, self._batch_bytes)
-        return batch
+            yield from cut(whole, self.job.batch_rows, self._turn_bytes)
+
+    def _gather(self, gathered: list[pa.RecordBatch], until: float) -> None:
+        """Take at least one batch if there is any, and more while there is time and room. What has no more room is the next turn's."""
+        room = self._turn_bytes
+        while not gathered or time.perf_counter() < until:
+            sized, self._pending = self._pending or next(self._batches, None), None
+            if sized is None:
+                self._exhausted = True
+                break
+            room -= sized.bytes + HEADER_BYTES
+            if gathered and room < 0:
+                self._pending = sized
+                break
+            gathered.append(sized.batch)
 
     def _result(self, worker: int) -> JobResult:
         files: tuple[tuple[int, str, int], ...] = ()
@@ -332,19 +340,30 @@ class _OpenJob:
         return JobResult(worker, self._rows, self._bytes, self.busy_s, self._schema, files)
 
 
-def cut(batch: pa.RecordBatch, max_rows: int, max_bytes: int) -> Iterator[pa.RecordBatch]:
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """A batch and its size, as far as rows are of like size."""
+
+    batch: pa.RecordBatch
+    bytes: int
+
+
+def cut(batch: pa.RecordBatch, max_rows: int, max_bytes: int) -> Iterator[_Sized]:
     """Slice a batch into parts of at most `max_rows` and, as far as rows are of like size, `max_bytes`; none of no rows.
 
-    >>> [part.num_rows for part in cut(pa.record_batch({"a": pa.array(range(10), pa.int64())}), 8, 40)]
-    [5, 5]
+    >>> [(part.batch.num_rows, part.bytes) for part in cut(pa.record_batch({"a": pa.array(range(10), pa.int64())}), 8, 40)]
+    [(5, 40), (5, 40)]
     """
-    rows = batch.num_rows
+    rows, size = batch.num_rows, batch.get_total_buffer_size()
     if not rows:
         return
-    parts = max(-(-rows // max_rows), -(-batch.get_total_buffer_size() // max_bytes))
+    parts = max(-(-rows // max_rows), -(-size // max_bytes))
+    if parts == 1:
+        yield _Sized(batch, size)
+        return
     step = max(1, -(-rows // parts))
     for first in range(0, rows, step):
-        yield batch.slice(first, step)
+        yield _Sized(batch.slice(first, step), size * min(step, rows - first) // rows)
 
 
 def with_views(sql: str, views: tuple[tuple[str, str], ...]) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from streamq.plan.splits import Lease, Split
 
-STREAMED_ROWS = 2_500_000
+STREAMED_ROWS = 4_000_000
 """A lease whose rows go straight to the reader is no larger: rows of other leases should not have to wait for its end."""
-STREAMED_SHARE = 0.7
+STREAMED_SHARE = 0.8
 """The share of a round where rows go to the reader: a lease costs little more than its rows, so there may be many."""
 LEASES_A_WORKER = 16
 """A lease where rows go to the reader is no smaller than it would be if each worker had this many alike, but for the splits' size."""
@@ -33,7 +33,7 @@ class LeaseQueue:
     [8, 8, 2, 2]
     >>> queue = LeaseQueue(splits, workers=2, streaming=True)
     >>> [len(queue.take(worker).splits) for worker in (0, 1, 1, 0, 1, 1)]
-    [7, 7, 2, 2, 1, 1]
+    [8, 8, 1, 1, 1, 1]
     """
 
     def __init__(self, splits: Sequence[Split], *, workers: int, streaming: bool = False) -> None:

@@ -154,12 +154,24 @@ async def test_parquet_is_read(new_pool: PoolMaker, tmp_path: Path) -> None:
 
 
 async def test_credits_bound_what_is_in_flight(new_pool: PoolMaker) -> None:
-    """A job that nobody reads gives as many batches as it had credits, and then waits."""
-    async with new_pool(workers=1) as pool, pool.run(make_job("SELECT i FROM range(1000000) t(i)", batch_rows=1000), credits=3) as stalled:
+    """A job that nobody reads takes as many turns as it had credits, here of one batch each, and then waits."""
+    job = make_job("SELECT i FROM range(1000000) t(i)", batch_rows=65_536)
+    async with new_pool(workers=1) as pool, pool.run(job, credits=3) as stalled:
         # Any number of turns of other jobs pass, on the same worker.
         for _ in range(5):
             await read(pool, make_job("SELECT i FROM range(20000) t(i)", batch_rows=1000))
         assert len(stalled._batches) == 3  # type: ignore[attr-defined]
+        assert await drain(stalled) == 1_000_000
+
+
+async def test_batches_of_a_turn_fit_a_slot(new_pool: PoolMaker) -> None:
+    """However many small batches a job could give at once, those that wait are no more than its credits' worth of slots."""
+    job = make_job("SELECT i FROM range(1000000) t(i)", batch_rows=10_000)
+    async with new_pool(workers=1, slot_bytes=1 << 18) as pool, pool.run(job, credits=2) as stalled:
+        for _ in range(5):
+            await read(pool, make_job("SELECT i FROM range(20000) t(i)", batch_rows=1000))
+        waiting = [batch.num_rows for batch, _ in stalled._batches]  # type: ignore[attr-defined]
+        assert 2 * 10_000 <= sum(waiting) <= 2 * (1 << 18) // 8
         assert await drain(stalled) == 1_000_000
 
 
