@@ -11,7 +11,7 @@ import pyarrow as pa
 
 import streamq
 from benchmarks.data import ROWS, measured_file
-from benchmarks.measure import megabytes, milliseconds, percentile, resident_bytes, show, stream_rows, time_await
+from benchmarks.measure import megabytes, milliseconds, percentile, resident_bytes, show, stream_rows, tell, time_await
 from benchmarks.scan import EXECUTORS
 from streamq.config import Executor
 
@@ -26,7 +26,9 @@ async def measure(path: Path, executor: Executor) -> list[str]:
         await db.register("measured", path)
         await db.register("small", pa.table({"id": range(1000), "name": [f"name {n}" for n in range(1000)]}))
         await stream_rows(db, "SELECT count(*) AS c FROM measured")
+        tell(f"{executor}: {QUERIES} queries at once")
         seconds, most = await _many(db)
+        tell(f"{executor}: {SMALL_QUERIES} queries for one row beside {SCANS} full scans")
         latencies = await _beside_scans(db)
     small = [milliseconds(percentile(latencies, percent)) for percent in (50, 99)]
     return [executor, f"{seconds:.1f} s", f"{QUERIES / seconds:.0f}", megabytes(most), *small]

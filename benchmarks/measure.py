@@ -74,6 +74,11 @@ def resident_bytes() -> int:
     return sum(_resident(process) for process in (this, *this.children(recursive=True)))
 
 
+def tell(what: str) -> None:
+    """Say on standard error what is measured now."""
+    print(f"… {what}", file=sys.stderr, flush=True)
+
+
 def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table."""
     table = Table(title=title, title_justify="left", title_style="bold")

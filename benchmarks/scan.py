@@ -14,7 +14,7 @@ import duckdb
 
 import streamq
 from benchmarks.data import NUMERIC, ROWS, measured_file
-from benchmarks.measure import duckdb_rows, milliseconds, percentile, ratio, show, stream_rows, time_await, time_call
+from benchmarks.measure import duckdb_rows, milliseconds, percentile, ratio, show, stream_rows, tell, time_await, time_call
 from streamq.config import Executor
 
 QUERIES = {
@@ -37,7 +37,9 @@ async def measure(path: Path, runs: int) -> list[list[str]]:
             async with streamq.connect(executor=executor) as db:
                 await db.register("measured", path)
                 for name, sql in QUERIES.items():
+                    tell(f"{executor}: {name}")
                     lines[name].append(await _compare(db, peer, sql, path, runs))
+                tell(f"{executor}: first batch, aclose()")
                 first, closing = await _let_go(db)
                 lines["first batch of SELECT *, warm"].append(milliseconds(percentile(first, 50)))
                 lines["aclose(), p99"].append(milliseconds(percentile(closing, 99)))
