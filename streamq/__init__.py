@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from streamq.changes import apply_changes
     from streamq.config import Config
     from streamq.engine import Database, connect
     from streamq.errors import (
@@ -45,9 +46,10 @@ if TYPE_CHECKING:
         UnsupportedError,
         WorkerCrashed,
     )
+    from streamq.execution.query import Progress
     from streamq.execution.statements import ExecuteResult
-    from streamq.execution.statistics import DatabaseStatistics, QueryStatistics
-    from streamq.execution.stream import Progress, QueryBatchStream
+    from streamq.execution.statistics import ContinuousStatistics, DatabaseStatistics, OperatorStatistics, QueryStatistics
+    from streamq.execution.stream import QueryBatchStream
     from streamq.storage.rows import InsertResult
 
 __version__ = "0.1.0"
@@ -57,22 +59,27 @@ _HOMES = {
     "Database": "streamq.engine",
     "connect": "streamq.engine",
     "ExecuteResult": "streamq.execution.statements",
+    "ContinuousStatistics": "streamq.execution.statistics",
     "DatabaseStatistics": "streamq.execution.statistics",
+    "OperatorStatistics": "streamq.execution.statistics",
     "QueryStatistics": "streamq.execution.statistics",
-    "Progress": "streamq.execution.stream",
+    "Progress": "streamq.execution.query",
     "QueryBatchStream": "streamq.execution.stream",
     "InsertResult": "streamq.storage.rows",
+    "apply_changes": "streamq.changes",
 }
 
 __all__ = [
     "BindError",
     "Config",
     "ConnectionLost",
+    "ContinuousStatistics",
     "DataError",
     "Database",
     "DatabaseStatistics",
     "ExecuteResult",
     "InsertResult",
+    "OperatorStatistics",
     "Progress",
     "QueryBatchStream",
     "QueryCancelled",
@@ -95,6 +102,7 @@ __all__ = [
     "Unauthorized",
     "UnsupportedError",
     "WorkerCrashed",
+    "apply_changes",
     "connect",
 ]
 

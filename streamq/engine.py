@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from types import TracebackType
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -13,10 +13,10 @@ import pyarrow as pa
 from streamq.config import Config
 from streamq.connectors import registered
 from streamq.errors import QueryTimeout, ResourceLimit, SourceError, UnsupportedError
-from streamq.execution.analyze import analyze_query, explain_query
+from streamq.execution.analyze import analyze_query, explain_continuous, explain_query
 from streamq.execution.host import QueryHost
-from streamq.execution.planning import PlannedQuery, Planner, parse_select
-from streamq.execution.query import Query, QueryRequest
+from streamq.execution.planning import PlannedQuery, Planner, is_continuous, parse_select
+from streamq.execution.query import Query, QueryRequest, RunningQuery
 from streamq.execution.stages import PlanContext
 from streamq.execution.statements import ExecuteResult, run_statement
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics
@@ -25,6 +25,8 @@ from streamq.sql import parse_one
 from streamq.sql.statements import Explain, Insert, Parameters, Select, Show
 from streamq.storage.catalog import Catalog
 from streamq.storage.rows import InsertResult
+from streamq.streaming.opened import OpenedQuery
+from streamq.streaming.query import ContinuousQuery, ContinuousRequest
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -89,34 +91,34 @@ class Database:
 
         `params` is a sequence for ``?`` and ``$1``, a mapping for ``$name``. `timeout` is in seconds, from the start to the
         last row read. A batch has at most `batch_rows` rows. `partitions` is the parallelism (1 to 256; None: the
-        database's). `epoch_rows` and `progress` concern continuous queries.
+        database's). Of a continuous query, one with EMIT, `epoch_rows` bounds the rows that are computed together (1: a change for
+        every row), and with `progress` an epoch that changes nothing gives a batch without rows.
 
         Raises:
-            ValueError: `batch_rows` or `timeout` is not positive.
+            ValueError: `batch_rows`, `epoch_rows` or `timeout` is not positive.
         """
         if batch_rows < 1:
             raise ValueError(f"batch_rows must be at least 1, not {batch_rows}")
         if timeout is not None and timeout <= 0:
             raise ValueError(f"timeout must be positive, not {timeout}")
+        if epoch_rows is not None and epoch_rows < 1:
+            raise ValueError(f"epoch_rows must be at least 1, not {epoch_rows}")
 
-        async def start() -> Query:
-            deadline = anyio.current_time() + timeout if timeout is not None else float("inf")
-            with anyio.CancelScope(deadline=deadline):
-                select = await self._in_thread(parse_select, sql)
-                planned = await self._in_thread(self._planner.plan, select, params, partitions)
-                return await self._start(planned, batch_rows, deadline, timeout)
-            raise QueryTimeout(f"the query did not start within its timeout of {timeout} s")
+        async def follow(select: Select, deadline: float) -> RunningQuery:
+            planned = await self._in_thread(self._planner.plan_continuous, select, params, partitions)
+            opened = OpenedQuery(planned, self._catalog, self._host.config, batch_rows=batch_rows, epoch_rows=epoch_rows)
+            return await self._follow(opened, deadline, timeout, progress)
 
-        return QueryBatchStream(start, self._host.drop)
+        return self._stream(sql, params, timeout, batch_rows, partitions, follow)
 
     async def fetch(self, sql: str, params: Parameters = None, *, timeout: float | None = None, partitions: int | None = None) -> pa.Table:
         """Give the whole answer of a snapshot query.
 
         Raises:
-            SqlError: the query cannot be run as written.
+            SqlError: the query cannot be run as written, or is a continuous one.
             QueryError, SourceError: it failed.
         """
-        async with self.query(sql, params, timeout=timeout, partitions=partitions) as stream:
+        async with self._stream(sql, params, timeout, 32_768, partitions) as stream:
             return await stream.read_all()
 
     async def explain(self, sql: str, params: Parameters = None, *, analyze: bool = False) -> str:
@@ -227,6 +229,40 @@ class Database:
         self._host.check_open()
         return await anyio.to_thread.run_sync(function, *args, limiter=self._host.limiter)
 
+    def _stream(
+        self,
+        sql: str,
+        params: Parameters,
+        timeout: float | None,
+        batch_rows: int,
+        partitions: int | None,
+        follow: Callable[[Select, float], Awaitable[RunningQuery]] | None = None,
+    ) -> QueryBatchStream:
+        """Make the stream of a query. `follow` starts a continuous one; without it there are only snapshot queries."""
+
+        async def start() -> RunningQuery:
+            deadline = anyio.current_time() + timeout if timeout is not None else float("inf")
+            with anyio.CancelScope(deadline=deadline):
+                select = await self._in_thread(parse_select, sql)
+                if follow is not None and is_continuous(select):
+                    return await follow(select, deadline)
+                planned = await self._in_thread(self._planner.plan, select, params, partitions)
+                return await self._start(planned, batch_rows, deadline, timeout)
+            raise QueryTimeout(f"the query did not start within its timeout of {timeout} s")
+
+        return QueryBatchStream(start, self._host.drop)
+
+    async def _follow(self, opened: OpenedQuery, deadline: float, timeout: float | None, progress: bool) -> ContinuousQuery:
+        try:
+            await self._in_thread(opened.open)
+            # No await from here on: from its launch, the query closes what is open.
+            host = self._host
+            request = ContinuousRequest(host.new_id(), opened.planned.bound.sql, opened, deadline, timeout, progress)
+            return host.launch(ContinuousQuery(request, host.waiting, host.epoch_limiter, host.query_ended))
+        except BaseException:
+            opened.close()
+            raise
+
     async def _start(self, planned: PlannedQuery, batch_rows: int, deadline: float, timeout: float | None) -> Query:
         pool = await self._host.pool(planned.executor.kind)
         context = PlanContext(
@@ -251,6 +287,15 @@ class Database:
             return await stream.read_all()
 
     async def _explain(self, select: Select, params: Parameters, analyze: bool) -> str:
+        if is_continuous(select):
+            if analyze:
+                raise UnsupportedError(
+                    "EXPLAIN ANALYZE reads a query to its end, which one with EMIT may not have",
+                    sql=select.sql,
+                    hint="use EXPLAIN, and `await stream.statistics()` of the running query",
+                )
+            continuous = await self._in_thread(self._planner.plan_continuous, select, params, None)
+            return await self._in_thread(explain_continuous, continuous)
         planned = await self._in_thread(self._planner.plan, select, params, None)
         if not analyze:
             return explain_query(planned)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamq.execution.planning import PlannedQuery
+from streamq.execution.planning import PlannedContinuous, PlannedQuery
 from streamq.execution.query import Query
 from streamq.plan.explain import explain
 
@@ -10,6 +10,13 @@ from streamq.plan.explain import explain
 def explain_query(planned: PlannedQuery) -> str:
     """Describe how a query would run."""
     return explain(planned.plan, planned.snapshots, planned.executor, planned.target_partitions)
+
+
+def explain_continuous(planned: PlannedContinuous) -> str:
+    """Describe how a query with EMIT would run: its operators, what they keep, what it emits."""
+    from streamq.plan.continuous import explain_dataflow
+
+    return explain_dataflow(planned.dataflow)
 
 
 async def analyze_query(planned: PlannedQuery, query: Query) -> str:

@@ -51,6 +51,29 @@ def emit_query_started(
     )
 
 
+def emit_continuous_started(query_id: str, sql: str, *, form: str, key: Sequence[str] | None, partitions: int, operators: int) -> None:
+    """Log that a continuous query starts: the form of its changelog with the key, and how many operators in how many partitions."""
+    LOGGER.info(
+        "query %s started: %s changes%s from %d operators in %d partitions",
+        query_id,
+        form,
+        "" if key is None else f" by ({', '.join(key)})",
+        operators,
+        partitions,
+        extra={
+            "event": "query_started",
+            "query_id": query_id,
+            "sql": sql,
+            "strategy": "Continuous",
+            "changelog": form,
+            "key": None if key is None else list(key),
+            "executor": "thread",
+            "partitions": partitions,
+            "operators": operators,
+        },
+    )
+
+
 def emit_piece_started(query_id: str, stage: str, runner: int, width: int, shard: str) -> None:
     """Log at DEBUG that runner number `runner` of `width` of a stage takes a piece of work. `shard` says for people which rows."""
     if LOGGER.isEnabledFor(logging.DEBUG):

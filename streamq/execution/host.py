@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import anyio
 import anyio.abc
@@ -18,10 +18,10 @@ import anyio.abc
 from streamq.config import Config
 from streamq.errors import QueryCancelled, StreamClosed, StreamqError
 from streamq.execution.budget import Admission, PoolKind, channel_budget
-from streamq.execution.events import emit_query_ended, emit_query_started
+from streamq.execution.events import emit_query_ended
 from streamq.execution.jobs import PoolStatistics, WorkerPool
 from streamq.execution.processes import ProcessPool
-from streamq.execution.query import Query, QueryRequest
+from streamq.execution.query import Query, QueryRequest, RunningQuery
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics, Totals
 from streamq.execution.threads import ThreadPool
 from streamq.flow.inbox import Inbox
@@ -30,6 +30,10 @@ from streamq.kernels.session import translate
 
 PLANNING_THREADS = 8
 """Binding, planning, inserts and merges of all queries share these; more would only take turns on the interpreter lock."""
+EPOCH_THREADS = 32
+"""So many continuous queries compute an epoch at once. Threads of their own, so that no insert waits for a long epoch."""
+
+AnyQuery = TypeVar("AnyQuery", bound=RunningQuery)
 
 
 class _Opening:
@@ -46,10 +50,11 @@ class QueryHost:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.limiter = anyio.CapacityLimiter(PLANNING_THREADS)
-        self._waiting = channel_budget(config)
+        self.epoch_limiter = anyio.CapacityLimiter(EPOCH_THREADS)
+        self.waiting = channel_budget(config)
         self._admissions: dict[PoolKind, Admission] = {kind: Admission(config, kind) for kind in ("process", "thread")}
         self._totals = Totals()
-        self._queries: dict[str, Query] = {}
+        self._queries: dict[str, RunningQuery] = {}
         self._pools: dict[PoolKind, WorkerPool] = {}
         self._opening: dict[PoolKind, _Opening] = {}
         self._numbers = itertools.count(1)
@@ -103,16 +108,16 @@ class QueryHost:
         Raises:
             StreamClosed: the database has been closed.
         """
+        return self.launch(Query(request, self._admissions[request.pool.kind], self.waiting, self.limiter, self.query_ended))
+
+    def launch(self, query: AnyQuery) -> AnyQuery:
+        """Start the task of a query, which tells `query_ended` of its end.
+
+        Raises:
+            StreamClosed: the database has been closed.
+        """
         self.check_open()
-        query = Query(request, self._admissions[request.pool.kind], self._waiting, self.limiter, self._query_ended)
-        emit_query_started(
-            query.id,
-            request.sql,
-            request.context.plan,
-            executor=request.pool.kind,
-            partitions=request.context.target_partitions,
-            scans=query.statistics().scans,
-        )
+        query.started()
         self._queries[query.id] = query
         self._totals.query_started(query.id, query.statistics)
         self._tasks.start_soon(query.run, name=f"streamq: query {query.id}")
@@ -180,7 +185,8 @@ class QueryHost:
 
     # The end of queries
 
-    def _query_ended(self, query: Query) -> None:
+    def query_ended(self, query: RunningQuery) -> None:
+        """Forget a query that has ended, but for what it adds to the totals."""
         del self._queries[query.id]
         statistics = query.statistics()
         self._totals.query_ended(statistics)

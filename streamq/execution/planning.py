@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from streamq.config import Config, clamp_partitions
 from streamq.errors import BindError, UnsupportedError
+from streamq.execution.describe import Describer
+from streamq.plan.dataflow import Dataflow
 from streamq.plan.executor import ExecutorChoice, choose_executor
 from streamq.plan.fragments import PhysicalPlan
 from streamq.plan.planner import plan_query
@@ -46,6 +50,15 @@ def parse_select(sql: str) -> Select:
     return statement
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedContinuous:
+    """A bound query with EMIT as a dataflow, and in how many partitions that will run."""
+
+    bound: BoundQuery
+    dataflow: Dataflow
+    partitions: int
+
+
 class Planner:
     """Binds and plans SELECTs over a catalog. May be used from several threads, which take turns in binding."""
 
@@ -53,10 +66,12 @@ class Planner:
         self._catalog = catalog
         self._config = config
         self._binder = Binder()
+        self._describer = Describer()
 
     def close(self) -> None:
         """Give back what binding holds."""
         self._binder.close()
+        self._describer.close()
 
     def bind(self, select: Select, parameters: Parameters = None) -> BoundQuery:
         """Bind a SELECT against the relations that exist now.
@@ -66,24 +81,40 @@ class Planner:
         """
         return bind_query(select, self._catalog.infos(), parameters, binder=self._binder)
 
+    def plan_continuous(self, select: Select, parameters: Parameters = None, partitions: int | None = None) -> PlannedContinuous:
+        """Bind a SELECT with EMIT and plan it. Takes no cut.
+
+        Raises:
+            SqlError: it cannot be run as written.
+        """
+        from streamq.plan.continuous import plan_continuous
+
+        catalog = self._catalog.infos()
+        bound = bind_query(select, catalog, parameters, binder=self._binder)
+        _, target = self._partitions(dict(bound.options), partitions)
+        values = dict(bound.parameters)
+
+        def describe(sql: str, inputs: Mapping[str, pa.Schema]) -> pa.Schema:
+            return self._describer.describe(sql, inputs, values)
+
+        return PlannedContinuous(bound, plan_continuous(bound, catalog, partitions=target, describe=describe), target)
+
     def plan(self, select: Select, parameters: Parameters = None, partitions: int | None = None) -> PlannedQuery:
-        """Bind a SELECT, take the cut of what it reads, and plan it.
+        """Bind a snapshot SELECT, take the cut of what it reads, and plan it.
 
         Raises:
             SqlError: it cannot be run as written.
             SourceError: a file that it reads is gone or has changed.
         """
         bound = self.bind(select, parameters)
-        if select.emit is not None or select.late_rows_into is not None:
+        if is_continuous(select):
             raise UnsupportedError(
-                "continuous queries (EMIT …) are parsed and checked, but this version does not run them",
+                "a query with EMIT goes on for as long as its sources do, and has no one answer",
                 sql=select.sql,
-                hint="leave EMIT and LATE ROWS out to get the answer over the rows that are there now",
+                hint="read it with query(), or leave EMIT out to get the answer over the rows that are there now",
             )
         options = dict(bound.options)
-        asked = _whole_number(options, "target_partitions")
-        asked = partitions if asked is None else asked
-        target = self._config.target_partitions if asked is None else clamp_partitions(asked)
+        asked, target = self._partitions(options, partitions)
         broadcast_bytes = _whole_number(options, "broadcast_bytes")
         snapshots = self._catalog.snapshot(bound.relations)
         plan = plan_query(
@@ -98,6 +129,17 @@ class Planner:
             raise BindError(f"WITH (executor = …) must be 'auto', 'process' or 'thread', not {wanted!r}", sql=select.sql)
         executor = choose_executor(plan, snapshots, wanted=wanted, process_bytes=self._config.process_bytes)
         return PlannedQuery(bound, plan, snapshots, plan_scans(plan, snapshots), executor, target)
+
+    def _partitions(self, options: Mapping[str, object], given: int | None) -> tuple[int | None, int]:
+        """Give the number of partitions that was asked for, by the query's text or its caller, and the one to use."""
+        asked = _whole_number(options, "target_partitions")
+        asked = given if asked is None else asked
+        return asked, self._config.target_partitions if asked is None else clamp_partitions(asked)
+
+
+def is_continuous(select: Select) -> bool:
+    """Tell whether a SELECT goes on with its sources."""
+    return select.emit is not None or select.late_rows_into is not None
 
 
 def _whole_number(options: Mapping[str, object], name: str) -> int | None:

@@ -8,19 +8,22 @@ scope, and `wait_ended` returns when nothing of it is left.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import anyio
 import pyarrow as pa
 
 from streamq.errors import QueryCancelled, QueryError, QueryTimeout, StreamqError
 from streamq.execution.budget import Admission
+from streamq.execution.events import emit_query_started
 from streamq.execution.jobs import WorkerPool
 from streamq.execution.output import ReaderOutput
 from streamq.execution.stages import PlanContext, PlanRun
 from streamq.execution.statistics import Outcome, QueryStatistics
 from streamq.flow.channel import ByteBudget, Channel
+from streamq.plan.dataflow import Changelog
 from streamq.plan.explain import StageRun
 
 CHANNEL_ROWS = 131_072
@@ -30,67 +33,89 @@ CHANNEL_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class QueryRequest:
-    """Everything that running a planned query needs."""
+class Progress:
+    """Where the batch last handed over stands.
 
-    sql: str
-    context: PlanContext
-    pool: WorkerPool
-    deadline: float
-    timeout_s: float | None
+    `positions` are the rows (of a table: rows and changes) read of each relation. A snapshot query is one epoch, number 0, read at one cut.
+    `epoch_complete` tells that the batch is the last one of its epoch: what was read so far is then exact. `watermarks` are those of the
+    relations with event time, None as long as there is none.
+    """
+
+    epoch: int
+    epoch_complete: bool
+    watermarks: Mapping[str, object] = field(default_factory=dict)
+    positions: Mapping[str, int] = field(default_factory=dict)
 
 
-class Query:
-    """A query that was started and has not been forgotten."""
+class RunningQuery(ABC):
+    """A query that was started and has not been forgotten. `schema` is that of its batches."""
+
+    changelog: Changelog = "append"
+    key: tuple[str, ...] | None = None
 
     def __init__(
-        self,
-        request: QueryRequest,
-        admission: Admission,
-        waiting: ByteBudget,
-        limiter: anyio.CapacityLimiter,
-        on_end: Callable[[Query], None],
+        self, id: str, sql: str, schema: pa.Schema, channel: Channel, deadline: float, timeout_s: float | None, on_end: OnEnd
     ) -> None:
-        plan = request.context.plan
-        self.id = request.context.query_id
-        self.sql = request.sql
-        self.schema: pa.Schema = plan.schema
-        self.positions = {name: snapshot.rows for name, snapshot in request.context.snapshots.items()}
-        self.channel = Channel(CHANNEL_ROWS, CHANNEL_BYTES, waiting)
+        self.id = id
+        self.sql = sql
+        self.schema = schema
+        self.channel = channel
         self.outcome: Outcome = "running"
         self.error: StreamqError | None = None
-        self._request = request
-        self._on_end = on_end
-        self._output = ReaderOutput(self.channel, plan.schema, plan.limit, plan.offset)
-        self._plan_run = PlanRun(request.context, request.pool, admission, self._output, limiter)
-        self._scope = anyio.CancelScope(deadline=request.deadline)
-        self._cancelled: StreamqError | None = None
-        self._ended = anyio.Event()
-        self._started_at = time.time()
-        self._started = time.monotonic()
-        self._finished: float | None = None
         self.first_batch_s: float | None = None
         self.rows_out = 0
         self.batches_out = 0
+        self.started_at = time.time()
+        self._timeout_s = timeout_s
+        self._on_end = on_end
+        self._scope = anyio.CancelScope(deadline=deadline)
+        self._cancelled: StreamqError | None = None
+        self._ended = anyio.Event()
+        self._started = time.monotonic()
+        self._finished: float | None = None
+
+    @abstractmethod
+    async def _work(self) -> None:
+        """Send the whole result into the channel. Cancelled when the query is let go."""
+
+    @abstractmethod
+    async def _close(self) -> None:
+        """Give back what the query has open, whatever became of it. Shielded from cancellation."""
+
+    @abstractmethod
+    def started(self) -> None:
+        """Log that the query starts."""
+
+    @abstractmethod
+    def statistics(self) -> QueryStatistics:
+        """Tell what the query has done so far."""
+
+    @abstractmethod
+    def progress(self, complete: bool) -> Progress:
+        """Tell where the batch last handed over stands; `complete` if the reader has had the end."""
 
     async def run(self) -> None:
         """Run to the end. Never raises a failure of the query: that is the reader's."""
         error: StreamqError | None = QueryCancelled(f"query {self.id} was cancelled: its database was closed")
         try:
             with self._scope:
-                await self._plan_run.run()
+                await self._work()
                 self.channel.close()
                 await self.channel.wait_drained()
                 error = None
             if self._scope.cancelled_caught:
-                error = self._cancelled or self._timed_out()
+                error = self._let_go()
         except StreamqError as failure:
-            error = failure
+            error = self._let_go() if self._scope.cancel_called else failure
         except Exception as failure:
             error = QueryError(f"internal error in query {self.id}: {type(failure).__name__}: {failure}")
             error.__cause__ = failure
         finally:
-            self._end(error)
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._close()
+            finally:
+                self._end(error)
 
     async def receive(self) -> pa.RecordBatch | None:
         """Take the next batch of the result; None is the end.
@@ -119,36 +144,13 @@ class Query:
         """Wait until nothing of the query runs or is open."""
         await self._ended.wait()
 
-    def stages(self) -> tuple[StageRun, ...]:
-        """Tell what each stage of the plan has done so far."""
-        return self._plan_run.report()
+    @property
+    def elapsed_s(self) -> float:
+        """The time since the start, until the end."""
+        return (self._finished or time.monotonic()) - self._started
 
-    def statistics(self) -> QueryStatistics:
-        plan, channel = self._request.context.plan, self.channel.statistics()
-        return QueryStatistics(
-            query_id=self.id,
-            sql=self.sql,
-            outcome=self.outcome,
-            started_at=self._started_at,
-            elapsed_s=(self._finished or time.monotonic()) - self._started,
-            first_batch_s=self.first_batch_s,
-            rows_out=self.rows_out,
-            bytes_out=self.channel.bytes_taken,
-            batches_out=self.batches_out,
-            strategy=type(plan.strategy).__name__,
-            executor=self._request.pool.kind,
-            fallback=next((choice.fallback for choice in plan.choices if choice.fallback), None),
-            scans=self._plan_run.scans(),
-            tasks=sum(stage.tasks for stage in self.stages()),
-            channel_batches=channel.batches,
-            channel_bytes=channel.bytes,
-            blocked_s=channel.blocked_s,
-            stages=self.stages(),
-            error=None if self.error is None else str(self.error),
-        )
-
-    def _timed_out(self) -> StreamqError:
-        return QueryTimeout(f"query {self.id} did not complete within its timeout of {self._request.timeout_s} s")
+    def _let_go(self) -> StreamqError:
+        return self._cancelled or QueryTimeout(f"query {self.id} did not complete within its timeout of {self._timeout_s} s")
 
     def _end(self, error: StreamqError | None) -> None:
         self._finished = time.monotonic()
@@ -166,3 +168,84 @@ class Query:
             self.channel.abort(error)
         self._ended.set()
         self._on_end(self)
+
+
+OnEnd = Callable[[RunningQuery], None]
+"""Told once when a query has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRequest:
+    """Everything that running a planned query needs."""
+
+    sql: str
+    context: PlanContext
+    pool: WorkerPool
+    deadline: float
+    timeout_s: float | None
+
+
+class Query(RunningQuery):
+    """A snapshot query."""
+
+    def __init__(
+        self, request: QueryRequest, admission: Admission, waiting: ByteBudget, limiter: anyio.CapacityLimiter, on_end: OnEnd
+    ) -> None:
+        context, plan = request.context, request.context.plan
+        channel = Channel(CHANNEL_ROWS, CHANNEL_BYTES, waiting)
+        super().__init__(context.query_id, request.sql, plan.schema, channel, request.deadline, request.timeout_s, on_end)
+        self._request = request
+        self._positions = {name: snapshot.rows for name, snapshot in context.snapshots.items()}
+        self._output = ReaderOutput(channel, plan.schema, plan.limit, plan.offset)
+        self._plan_run = PlanRun(context, request.pool, admission, self._output, limiter)
+
+    async def _work(self) -> None:
+        await self._plan_run.run()
+
+    async def _close(self) -> None:
+        """Do nothing: what a run opens, it closes."""
+
+    def started(self) -> None:
+        """Log the strategy, and how what is read is split."""
+        context = self._request.context
+        emit_query_started(
+            self.id,
+            self.sql,
+            context.plan,
+            executor=self._request.pool.kind,
+            partitions=context.target_partitions,
+            scans=self._plan_run.scans(),
+        )
+
+    def progress(self, complete: bool) -> Progress:
+        """Give the cut that was read."""
+        return Progress(epoch=0, epoch_complete=complete, positions=self._positions)
+
+    def stages(self) -> tuple[StageRun, ...]:
+        """Tell what each stage of the plan has done so far."""
+        return self._plan_run.report()
+
+    def statistics(self) -> QueryStatistics:
+        """Tell what the query has done so far."""
+        plan, channel = self._request.context.plan, self.channel.statistics()
+        return QueryStatistics(
+            query_id=self.id,
+            sql=self.sql,
+            outcome=self.outcome,
+            started_at=self.started_at,
+            elapsed_s=self.elapsed_s,
+            first_batch_s=self.first_batch_s,
+            rows_out=self.rows_out,
+            bytes_out=self.channel.bytes_taken,
+            batches_out=self.batches_out,
+            strategy=type(plan.strategy).__name__,
+            executor=self._request.pool.kind,
+            fallback=next((choice.fallback for choice in plan.choices if choice.fallback), None),
+            scans=self._plan_run.scans(),
+            tasks=sum(stage.tasks for stage in self.stages()),
+            channel_batches=channel.batches,
+            channel_bytes=channel.bytes,
+            blocked_s=channel.blocked_s,
+            stages=self.stages(),
+            error=None if self.error is None else str(self.error),
+        )

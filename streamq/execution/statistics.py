@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
@@ -48,6 +49,41 @@ class ScanStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorStatistics:
+    """What one operator of a continuous query has done and keeps, over its partitions. `node` is its place in the plan."""
+
+    node: str
+    rows_in: int
+    rows_out: int
+    state_rows: int
+    state_bytes: int
+    busy_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuousStatistics:
+    """How far a continuous query is.
+
+    `epochs` have been computed. `rows_in` are the rows and changes read, by relation, of which `late_rows` came too late for their
+    window. `watermark` is the query's, None as long as there is none, and the largest time there is once its sources have ended;
+    `watermarks` are those of each relation with event time, of which the least holds the others back. `idle` partitions hold nobody back.
+    """
+
+    epochs: int
+    rows_in: Mapping[str, int]
+    late_rows: int
+    watermark: datetime | None
+    watermarks: Mapping[str, datetime | None]
+    idle: frozenset[tuple[str, int]]
+    operators: tuple[OperatorStatistics, ...]
+
+    @property
+    def state_bytes(self) -> int:
+        """What all operators keep."""
+        return sum(operator.state_bytes for operator in self.operators)
+
+
+@dataclass(frozen=True, slots=True)
 class QueryStatistics:
     """One query, now or at its end.
 
@@ -56,7 +92,7 @@ class QueryStatistics:
     were handed to the reader. `strategy` names the partition strategy, `executor` the kind of pool that runs it
     (``process``, ``thread``), `fallback` is a short label of why nothing parallel fitted. `tasks` have been done, of all
     stages together. `channel_batches` of `channel_bytes` wait for the reader; `blocked_s` is how long producers waited for
-    it, all of them together. `error` is the text of what the query failed with.
+    it, all of them together. `error` is the text of what the query failed with. `continuous` is there for queries with EMIT.
     """
 
     query_id: str
@@ -78,6 +114,7 @@ class QueryStatistics:
     blocked_s: float
     stages: tuple[StageRun, ...] = ()
     error: str | None = None
+    continuous: ContinuousStatistics | None = None
 
     @property
     def splits(self) -> int:

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import anyio
 import pyarrow as pa
 
 from streamq.errors import QueryCancelled, StreamBusy, StreamClosed, StreamNotStarted
-from streamq.execution.query import Query
+from streamq.execution.query import Progress, RunningQuery
 from streamq.execution.statistics import QueryStatistics
-
-Changelog = Literal["append", "upsert", "retract"]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where the batch last handed over stands. A snapshot query is one epoch, read at the cut `positions` (rows by relation)."""
-
-    epoch: int
-    epoch_complete: bool
-    watermarks: Mapping[str, object] = field(default_factory=dict)
-    positions: Mapping[str, int] = field(default_factory=dict)
+from streamq.plan.dataflow import Changelog
 
 
 class QueryBatchStream:
@@ -46,10 +34,10 @@ class QueryBatchStream:
         StreamBusy: another task is reading.
     """
 
-    def __init__(self, start: Callable[[], Awaitable[Query]], drop: Callable[[str], None]) -> None:
+    def __init__(self, start: Callable[[], Awaitable[RunningQuery]], drop: Callable[[str], None]) -> None:
         self._start = start
         self._drop = drop
-        self._query: Query | None = None
+        self._query: RunningQuery | None = None
         self._busy = False
         self._closed = False
         self._complete = False
@@ -76,23 +64,25 @@ class QueryBatchStream:
 
     @property
     def key(self) -> tuple[str, ...] | None:
-        """The key columns of an upsert changelog; None for a snapshot query.
+        """The key of a continuous query's result, by output names: ``()`` for one row, None where none is known and for a snapshot query.
 
         Raises:
             StreamNotStarted: before the query has started.
         """
-        self._started()
-        return None
+        return self._started().key
 
     @property
     def changelog(self) -> Changelog:
-        """What a batch means: ``append`` for a snapshot query, whose batches only ever add rows.
+        """What a batch means.
+
+        ``append``: it adds rows; so do those of a snapshot query. ``upsert``: its last column ``_op`` says what happened to the row of a
+        key: `insert`, `update` (this is the new row) or `delete` (this is the old one). ``retract``: ``_op`` is `insert` or `delete`, which
+        removes one such row. Within an epoch deletes come first. `streamq.apply_changes` folds batches into a table.
 
         Raises:
             StreamNotStarted: before the query has started.
         """
-        self._started()
-        return "append"
+        return self._started().changelog
 
     @property
     def progress(self) -> Progress:
@@ -101,7 +91,7 @@ class QueryBatchStream:
         Raises:
             StreamNotStarted: before the query has started.
         """
-        return Progress(epoch=0, epoch_complete=self._complete, positions=self._started().positions)
+        return self._started().progress(self._complete)
 
     # Reading
 
@@ -187,7 +177,7 @@ class QueryBatchStream:
         state = "not started" if self._query is None else self._query.outcome
         return f"<QueryBatchStream {'closed' if self._closed else state}>"
 
-    def _started(self) -> Query:
+    def _started(self) -> RunningQuery:
         if self._query is None:
             raise StreamNotStarted("the query has not started: use `async with`, read from it, or `await stream.start()` first")
         return self._query
@@ -200,7 +190,7 @@ class QueryBatchStream:
         self._busy = True
 
     @staticmethod
-    async def _wait_ended(query: Query) -> None:
+    async def _wait_ended(query: RunningQuery) -> None:
         # The end is bounded: a worker that does not stop within the grace period is killed.
         with anyio.CancelScope(shield=True):
             await query.wait_ended()

@@ -43,12 +43,13 @@ class Channel:
 
     A batch is accepted while what waits is below `max_rows` and `max_bytes`, so what waits never exceeds either by more than
     one batch a sender. With a `budget` that is spent, only an empty channel accepts a batch: so nobody waits for another
-    channel's reader.
+    channel's reader. `max_batches` counts where batches may be tiny or have no rows.
     """
 
-    def __init__(self, max_rows: int, max_bytes: int, budget: ByteBudget | None = None) -> None:
+    def __init__(self, max_rows: int, max_bytes: int, budget: ByteBudget | None = None, max_batches: int | None = None) -> None:
         self.max_rows = max_rows
         self.max_bytes = max_bytes
+        self._max_batches = max_batches
         self._budget = budget or ByteBudget(max_bytes)
         self._batches: deque[tuple[pa.RecordBatch, int]] = deque()
         self.bytes_taken = 0
@@ -137,4 +138,6 @@ class Channel:
         self._budget.used += bytes
 
     def _full(self) -> bool:
+        if self._max_batches is not None and len(self._batches) >= self._max_batches:
+            return True
         return self._rows >= self.max_rows or self._bytes >= self.max_bytes or (bool(self._batches) and self._budget.spent)

@@ -1,0 +1,111 @@
+"""The coordinator of a continuous query: waits for rows, has epochs computed, hands what comes out to the reader.
+
+The next epoch starts when the channel has taken this one: while the reader stalls nothing is read, and what waited then comes as
+one larger epoch. Nothing is polled; feeds ring.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+import anyio.to_thread
+
+from streamq.flow.bell import Bell
+from streamq.flow.scopes import one_error
+from streamq.storage.feeds import Feed
+from streamq.streaming.epochs import Emission, Epochs
+
+INTERRUPT_INTERVAL_S = 0.02
+"""An interrupt that comes between two pieces of work is lost, so it is repeated this often until the work has ended."""
+
+
+class Coordinator:
+    """Runs the epochs of one query to their end."""
+
+    def __init__(
+        self,
+        epochs: Epochs,
+        feeds: Sequence[Feed],
+        emit: Callable[[Emission], Awaitable[None]],
+        *,
+        every_s: float | None,
+        interrupt: Callable[[], None],
+        limiter: anyio.CapacityLimiter,
+    ) -> None:
+        self._epochs = epochs
+        self._feeds = feeds
+        self._emit = emit
+        self._every_s = every_s
+        self._interrupt = interrupt
+        self._limiter = limiter
+        self._due_s = 0.0
+        self._idle = anyio.Event()
+        self._idle.set()
+
+    async def run(self) -> None:
+        """Return when the last epoch has been handed over.
+
+        Raises:
+            StreamqError: the query failed.
+        """
+        bell = Bell()
+        try:
+            for feed in self._feeds:
+                feed.wake(bell.ring)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._interrupt_when_cancelled)
+                await self._loop(bell)
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            error = one_error(group)
+            raise error from error.__cause__
+        finally:
+            for feed in self._feeds:
+                feed.wake(None)
+            bell.close()
+
+    async def _loop(self, bell: Bell) -> None:
+        while True:
+            advanced, emission = await self._work()
+            if emission is not None:
+                await self._emit(emission)
+            if self._epochs.ended and not self._epochs.waiting:
+                return
+            if not advanced:
+                with anyio.move_on_after(self._patience_s()):
+                    await bell.wait()
+
+    async def _work(self) -> tuple[bool, Emission | None]:
+        self._idle = anyio.Event()
+        try:
+            return await anyio.to_thread.run_sync(self._step, limiter=self._limiter)
+        finally:
+            self._idle.set()
+
+    def _step(self) -> tuple[bool, Emission | None]:
+        advanced = self._epochs.advance()
+        now = time.monotonic()
+        if not self._epochs.waiting or (now < self._due_s and not self._epochs.ended):
+            return advanced, None
+        if self._every_s is not None:
+            self._due_s = now + self._every_s
+        return advanced, self._epochs.emit()
+
+    def _patience_s(self) -> float:
+        """Tell how long nothing can happen unless a feed rings."""
+        wanted = (self._epochs.idle_at_s, self._due_s if self._epochs.waiting else None)
+        times = [at_s for at_s in wanted if at_s is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else float("inf")
+
+    async def _interrupt_when_cancelled(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            # A thread cannot be cancelled: whoever waits for it does so until the work that it does was interrupted.
+            with anyio.CancelScope(shield=True):
+                while not self._idle.is_set():
+                    self._interrupt()
+                    with anyio.move_on_after(INTERRUPT_INTERVAL_S):
+                        await self._idle.wait()

@@ -1,0 +1,136 @@
+"""What a continuous query has open: feeds of its relations, all at one cut, DuckDB sessions, the partitions of its dataflow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+import pyarrow as pa
+
+from streamq.config import Config
+from streamq.execution.budget import session_bytes
+from streamq.execution.planning import PlannedContinuous
+from streamq.kernels.evaluate import Evaluator
+from streamq.kernels.session import Session
+from streamq.operators import make
+from streamq.operators.base import Operator, OperatorContext
+from streamq.plan.dataflow import Lookup, Node, Read, edges
+from streamq.storage.catalog import Catalog
+from streamq.storage.feeds import Feed, Wanted
+from streamq.streaming.changelog import ChangeWriter
+from streamq.streaming.cuts import Inlet
+from streamq.streaming.epochs import Epochs
+from streamq.streaming.late import LateRowCounter
+from streamq.streaming.partitions import LocalPartitions
+
+PREFIX = "streamq-query-"
+
+
+class OpenedQuery:
+    """Opens everything in `open`, and gives it back in `close`, which may be called at any time and more than once."""
+
+    def __init__(self, planned: PlannedContinuous, catalog: Catalog, config: Config, *, batch_rows: int, epoch_rows: int | None) -> None:
+        self.planned = planned
+        self.feeds: list[Feed] = []
+        self.writer = ChangeWriter(planned.dataflow, batch_rows)
+        self.partitions: LocalPartitions
+        self.epochs: Epochs
+        self._catalog = catalog
+        self._config = config
+        asked = planned.dataflow.continuous.epoch_rows
+        self._epoch_rows = asked if asked is not None else epoch_rows
+        self._open = ExitStack()
+
+    def open(self) -> None:
+        """Take the cut, and make an operator for every node in every partition.
+
+        Raises:
+            StreamqError: a relation is gone, or DuckDB does not accept the plan's SQL. Then nothing is open.
+        """
+        with ExitStack() as stack:
+            inlets = self._open_feeds(stack)
+            evaluators = self._open_evaluators(stack)
+            self.partitions = self._open_partitions(stack, evaluators)
+            late = LateRowCounter(self.planned.dataflow, evaluators[0], self._late_rows_into())
+            self.epochs = Epochs(
+                self.planned.dataflow,
+                inlets,
+                self.partitions,
+                self.writer,
+                late,
+                sequence=lambda: self._catalog.sequence,
+                epoch_rows=self._epoch_rows,
+            )
+            self._open = stack.pop_all()
+
+    def close(self) -> None:
+        """Give everything back. Nothing of it may be in use."""
+        self._open.close()
+
+    def _open_feeds(self, stack: ExitStack) -> list[Inlet]:
+        """Open one feed for each relation, so that all reads of it see the same rows in an epoch."""
+        dataflow = self.planned.dataflow
+        looked_up = _looked_up(dataflow.nodes)
+        reads: dict[str, list[Read]] = {}
+        for node in dataflow.nodes:
+            if isinstance(node, Read):
+                reads.setdefault(node.scan.relation.lower(), []).append(node)
+        wanted = {name: Wanted(nodes[0].scan.relation, _columns(nodes), dataflow.continuous.start) for name, nodes in reads.items()}
+        opened = self._catalog.open_feeds(wanted)
+        self.feeds = [opened[name] for name in reads]
+        for feed in self.feeds:
+            stack.callback(feed.close)
+        return [
+            Inlet(feed, tuple(node.id for node in nodes), any(node.id in looked_up for node in nodes))
+            for feed, nodes in zip(self.feeds, reads.values(), strict=True)
+        ]
+
+    def _open_evaluators(self, stack: ExitStack) -> list[Evaluator]:
+        directory = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=self._config.temp_dir)
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        session = stack.enter_context(Session(session_bytes(self._config, "thread"), directory))
+        return [stack.enter_context(Evaluator(session)) for _ in range(self.planned.partitions)]
+
+    def _open_partitions(self, stack: ExitStack, evaluators: list[Evaluator]) -> LocalPartitions:
+        dataflow = self.planned.dataflow
+        nodes: Mapping[str, Node] = {node.id: node for node in dataflow.nodes}
+        parameters = dict(dataflow.parameters)
+
+        def operator(node: Node, partition: int) -> Operator:
+            return make(node, OperatorContext.of(node, nodes, evaluators[partition], parameters, partition))
+
+        def interrupt() -> None:
+            for evaluator in evaluators:
+                evaluator.interrupt()
+
+        partitions = LocalPartitions(dataflow, self.planned.partitions, operator, interrupt=interrupt)
+        stack.callback(partitions.close)
+        return partitions
+
+    def _late_rows_into(self) -> Callable[[pa.RecordBatch], None] | None:
+        name = self.planned.dataflow.continuous.late_rows_into
+        if name is None:
+            return None
+        columns = set(self._catalog.relation(name).schema.names)
+
+        def insert(rows: pa.RecordBatch) -> None:
+            self._catalog.insert(name, rows.select([column for column in rows.schema.names if column in columns]))
+
+        return insert
+
+
+def _columns(nodes: list[Read]) -> tuple[str, ...]:
+    """Give the columns that several reads of one relation need."""
+    return tuple(dict.fromkeys(name for node in nodes for name in node.schema.names))
+
+
+def _looked_up(nodes: tuple[Node, ...]) -> set[str]:
+    """Give the nodes whose rows only go into the right side of a `Lookup`, or also there."""
+    found = {node.right.node for node in nodes if isinstance(node, Lookup)}
+    for node in reversed(nodes):
+        if node.id in found:
+            found |= {edge.node for edge in edges(node)}
+    return found

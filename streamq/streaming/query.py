@@ -1,0 +1,164 @@
+"""A continuous query, started: what its reader and its database see of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import anyio.to_thread
+import pyarrow as pa
+
+from streamq.execution.events import emit_continuous_started
+from streamq.execution.query import CHANNEL_BYTES, OnEnd, Progress, RunningQuery
+from streamq.execution.statistics import ContinuousStatistics, OperatorStatistics, QueryStatistics
+from streamq.flow.channel import ByteBudget, Channel
+from streamq.streaming.coordinator import Coordinator
+from streamq.streaming.epochs import Emission
+from streamq.streaming.opened import OpenedQuery
+from streamq.streaming.records import EpochRecord
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FOREVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuousRequest:
+    """Everything that running a planned continuous query needs. The query closes `opened`."""
+
+    query_id: str
+    sql: str
+    opened: OpenedQuery
+    deadline: float
+    timeout_s: float | None
+    progress: bool
+
+
+class ContinuousQuery(RunningQuery):
+    """Sends the net changes of every epoch to its reader, with where they stand.
+
+    The channel holds one batch: so the reader has one while the next is ready and one epoch is computed, and no more is read ahead.
+    """
+
+    def __init__(self, request: ContinuousRequest, waiting: ByteBudget, limiter: anyio.CapacityLimiter, on_end: OnEnd) -> None:
+        opened = request.opened
+        dataflow = opened.planned.dataflow
+        channel = Channel(max_rows=1, max_bytes=CHANNEL_BYTES, budget=waiting, max_batches=1)
+        super().__init__(request.query_id, request.sql, opened.writer.schema, channel, request.deadline, request.timeout_s, on_end)
+        self.changelog = dataflow.changelog
+        self.key = dataflow.key
+        self._opened = opened
+        self._limiter = limiter
+        self._send_empty = request.progress
+        self._sent: deque[Progress] = deque()
+        self._progress = Progress(epoch=0, epoch_complete=False)
+        self._coordinator = Coordinator(
+            opened.epochs,
+            opened.feeds,
+            self._emit,
+            every_s=dataflow.continuous.every_s,
+            interrupt=opened.partitions.interrupt,
+            limiter=limiter,
+        )
+
+    async def receive(self) -> pa.RecordBatch | None:
+        """Take the next batch of changes; None is the end.
+
+        Raises:
+            QueryError, SourceError: the query failed.
+        """
+        batch = await super().receive()
+        if batch is not None:
+            self._progress = self._sent.popleft()
+        return batch
+
+    def progress(self, complete: bool) -> Progress:
+        """Tell where the batch last handed over stands."""
+        return self._progress
+
+    def started(self) -> None:
+        """Log the form of the changes."""
+        planned = self._opened.planned
+        emit_continuous_started(
+            self.id,
+            self.sql,
+            form=self.changelog,
+            key=self.key,
+            partitions=planned.partitions,
+            operators=len(planned.dataflow.nodes),
+        )
+
+    def statistics(self) -> QueryStatistics:
+        """Tell how far the query is."""
+        channel = self.channel.statistics()
+        continuous = self._continuous()
+        return QueryStatistics(
+            query_id=self.id,
+            sql=self.sql,
+            outcome=self.outcome,
+            started_at=self.started_at,
+            elapsed_s=self.elapsed_s,
+            first_batch_s=self.first_batch_s,
+            rows_out=self.rows_out,
+            bytes_out=self.channel.bytes_taken,
+            batches_out=self.batches_out,
+            strategy="Continuous",
+            executor="thread",
+            fallback=None,
+            scans=(),
+            tasks=continuous.epochs,
+            channel_batches=channel.batches,
+            channel_bytes=channel.bytes,
+            blocked_s=channel.blocked_s,
+            error=None if self.error is None else str(self.error),
+            continuous=continuous,
+        )
+
+    async def _work(self) -> None:
+        await self._coordinator.run()
+
+    async def _close(self) -> None:
+        await anyio.to_thread.run_sync(self._opened.close, limiter=self._limiter)
+
+    async def _emit(self, emission: Emission) -> None:
+        batches = emission.batches
+        if not batches and self._send_empty:
+            batches = (self._opened.writer.empty(),)
+        for number, batch in enumerate(batches, start=1):
+            self._sent.append(_progress(emission.record, complete=number == len(batches)))
+            await self.channel.send(batch)
+
+    def _continuous(self) -> ContinuousStatistics:
+        report = self._opened.epochs.report
+        record = report.record
+        return ContinuousStatistics(
+            epochs=0 if record is None else record.number,
+            rows_in=report.rows_in,
+            late_rows=report.late_rows,
+            watermark=None if record is None else _time(record.watermarks.query),
+            watermarks={} if record is None else _times(record),
+            idle=frozenset() if record is None else record.watermarks.idle,
+            operators=tuple(
+                OperatorStatistics(node.node, node.rows_in, node.rows_out, node.state_rows, node.state_bytes, node.busy_s)
+                for node in report.nodes
+            ),
+        )
+
+
+def _progress(record: EpochRecord, complete: bool) -> Progress:
+    return Progress(record.number, complete, _times(record), record.rows)
+
+
+def _times(record: EpochRecord) -> Mapping[str, datetime | None]:
+    return {relation: _time(watermark) for relation, watermark in record.watermarks.relations.items()}
+
+
+def _time(watermark_us: int | None) -> datetime | None:
+    if watermark_us is None:
+        return None
+    try:
+        return _EPOCH + timedelta(microseconds=watermark_us)
+    except OverflowError:
+        return _FOREVER if watermark_us > 0 else datetime.min.replace(tzinfo=UTC)
