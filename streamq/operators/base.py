@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamq.plan.dataflow import Node, edges
+from streamq.plan.dataflow import Gather, Node, edges
 
 if TYPE_CHECKING:
     from streamq.kernels.evaluate import Evaluator
@@ -54,8 +54,9 @@ class Epoch:
 
 
 State = Mapping[str, pa.Table]
-"""What an operator keeps, as named tables of values. Every table of an operator whose input is hashed has the hash columns, under the names
-that they have in the input, so that rows can be given to other partitions."""
+"""What an operator keeps, as named tables of values, so that rows can be given to other partitions: the tables "inputN" and "inputN.…" have
+the hash columns of input N, under the names that they have there, all others those of input 0. (A table of an operator that has
+no hashed input has no such columns, and stays in its partition.)"""
 
 
 class Operator(Protocol):
@@ -90,16 +91,23 @@ class OperatorContext:
     """What an operator needs to know besides its node.
 
     `schemas` and `retracts` are those of the nodes that its edges come from, by position; `parameters` are the query's values by name
-    (the SQL's `$now` is not among them: operators give it from the epoch).
+    (the SQL's `$now` is not among them: operators give it from the epoch). `partition` is the number of the partition it runs in.
     """
 
     schemas: tuple[pa.Schema, ...]
     retracts: tuple[bool, ...]
     evaluator: Evaluator
     parameters: Mapping[str, object]
+    partition: int = 0
 
     @classmethod
-    def of(cls, node: Node, nodes: Mapping[str, Node], evaluator: Evaluator, parameters: Mapping[str, object]) -> OperatorContext:
+    def of(
+        cls, node: Node, nodes: Mapping[str, Node], evaluator: Evaluator, parameters: Mapping[str, object], partition: int
+    ) -> OperatorContext:
         """Give the context of `node`, whose inputs are among `nodes` (by id)."""
         inputs = [nodes[edge.node] for edge in edges(node)]
-        return cls(tuple(input.schema for input in inputs), tuple(input.retracts for input in inputs), evaluator, parameters)
+        return cls(tuple(input.schema for input in inputs), tuple(input.retracts for input in inputs), evaluator, parameters, partition)
+
+    def is_idle(self, node: Node) -> bool:
+        """Tell that no rows ever reach this instance, since all go to partition 0: what exists without rows exists there alone."""
+        return self.partition > 0 and any(isinstance(edge.exchange, Gather) for edge in edges(node))

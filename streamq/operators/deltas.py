@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from streamq.kernels.weights import consolidate
 from streamq.operators.base import Delta, Epoch, Weights
 from streamq.plan.dataflow import WEIGHT
 
@@ -60,7 +62,29 @@ def concatenated(schema: pa.Schema, deltas: Iterable[Delta]) -> Delta:
     return Delta(rows, np.concatenate([weights_of(delta) for delta in filled]))
 
 
-def selected(delta: Delta, places: np.ndarray) -> Delta:
+def net(delta: Delta) -> Delta:
+    """Give every different row once, with the sum of its weights, those that are withdrawn first."""
+    if delta.num_rows == 0:
+        return delta
+    rows, weights = consolidate(delta.rows, delta.weights)
+    order = np.argsort(weights > 0, kind="stable")
+    return Delta(rows.take(pa.array(order)), weights[order])
+
+
+def plain(delta: Delta, owner: str) -> Delta:
+    """Write rows that are only added as often as they are: what operators whose result does not retract give, and such inputs are."""
+    if delta.weights is None:
+        return delta
+    assert bool((delta.weights > 0).all()), f"{owner}: a row was withdrawn that cannot be"
+    return Delta(repeated(delta.rows, delta.weights))
+
+
+def negated(delta: Delta) -> Delta:
+    """Withdraw what was added."""
+    return Delta(delta.rows, -weights_of(delta))
+
+
+def selected(delta: Delta, places: NDArray[np.int64] | NDArray[np.bool_]) -> Delta:
     """Give the rows at `places` (numbers, or a mask)."""
     if places.dtype == np.bool_:
         places = np.flatnonzero(places)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streamq.operators.base import Delta, Epoch, OperatorContext
-from streamq.operators.deltas import from_sql, to_sql, values, with_weight
+from streamq.operators.deltas import from_sql, plain, to_sql, values, with_weight
 from streamq.operators.stateless import Stateless
 from streamq.plan.dataflow import INPUT, Map
 
@@ -15,7 +15,7 @@ class MapOperator(Stateless):
 
     def __init__(self, node: Map, context: OperatorContext) -> None:
         (schema,), (self._weighted,) = context.schemas, context.retracts
-        self._schema = node.schema
+        self._id, self._schema = node.id, node.schema
         self._parameters = context.parameters
         self._sql = context.evaluator.prepare(node.sql, {INPUT: with_weight(schema) if self._weighted else schema}, node.label)
 
@@ -23,5 +23,5 @@ class MapOperator(Stateless):
         (delta,) = inputs
         if delta.num_rows == 0:
             return Delta.empty(self._schema)
-        rows = to_sql(delta) if self._weighted else delta.rows
+        rows = to_sql(delta) if self._weighted else plain(delta, self._id).rows
         return from_sql(self._sql({INPUT: rows}, values(self._parameters, epoch)), self._schema)

@@ -24,6 +24,8 @@ OP = "_op"
 """The column of an upsert or retract changelog that says what a row does: insert, update or delete."""
 INPUT = "in"
 """The table that the SQL of a node with one input reads."""
+GROUP = "#group"
+"""What the columns are called, "#group1", "#group2" …, in which the SQL of a grouped `Recompute` says which key a row is of."""
 Changelog = Literal["append", "upsert", "retract"]
 
 
@@ -37,9 +39,13 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """Rows go to the owner of their bucket: the routing hash of `columns`, typed and stable."""
+    """Rows go to the owner of their bucket: the routing hash of `columns`, typed and stable.
+
+    With `in_place` they are there already: nothing is moved, but what is kept of them goes by these columns too.
+    """
 
     columns: tuple[str, ...]
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,7 @@ class Sided:
     """Runs SQL row by row over `INPUT`, given complete side relations (subqueries' results).
 
     While no side changes, only the changes of the input go through the SQL. When one does, all rows are evaluated again and
-    the difference is given. Keeps the input's rows (unless all sides are `constant`) and the sides.
+    the difference is given. Keeps the input's rows, the sides, and what was given. Only the input has weights.
     """
 
     id: str
@@ -182,6 +188,10 @@ class Recompute:
     Input number n is the table `names[n]`; `keys[n]` are its key columns, equal in number and type over all inputs. No keys: every
     change recomputes everything. NULL is a key like any other, except that with `null_matches` False (joins) rows with
     a NULL in their key are only ever seen by themselves.
+    The SQL reads a row as often as it is there, and no weights. If `grouped`, it gives the key of each row behind the columns of
+    `schema`, as columns `GROUP` + 1, 2, … in the order of `keys` (of a row that only the right input has: the right input's key), and
+    what was given for a key is kept. Otherwise it is computed again from the rows of before, twice the work, which must give the same
+    to the last bit: for results without floating point numbers that depend on more than one row.
     With `once`, all rows of a key come in one epoch and never again: nothing is kept. Rows of a window that has closed are forgotten
     (`closing` names a column of input 0 that is constant in a key).
     """
@@ -197,6 +207,7 @@ class Recompute:
     null_matches: bool = True
     closing: Closing | None = None
     label: str = "recompute"
+    grouped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

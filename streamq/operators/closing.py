@@ -1,0 +1,95 @@
+"""When windows close, and what is then due."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamq.operators.bag import grown
+from streamq.operators.base import Epoch
+from streamq.plan.dataflow import Closing
+
+NEVER = int(np.iinfo(np.int64).max)
+"""The moment that comes only with the end of the sources."""
+_UNSET = int(np.iinfo(np.int64).min)
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_DAY_S = 86_400
+
+
+def horizon(epoch: Epoch) -> int | None:
+    """Give what every moment is compared with: a moment is over if it is not later."""
+    return NEVER if epoch.ended else epoch.horizon_us
+
+
+def moments(column: pa.Array, closing: Closing) -> NDArray[np.int64]:
+    """Give the horizon, in microseconds, at which each row's window closes; for NULL and infinite times `NEVER`."""
+    units, per_second = ticks(column)
+    plus = closing.plus_us + (1 if closing.inclusive else 0)
+    if per_second <= 1_000_000:
+        factor = 1_000_000 // per_second
+        most = (NEVER - abs(plus)) // factor
+        finite = np.abs(units) < most
+        result = np.where(finite, units, 0) * factor + plus
+    else:
+        factor = per_second // 1_000_000
+        finite = (units != NEVER) & (units != -NEVER)
+        # An inclusive end is over at the first microsecond after it, another one at the first that is not before it.
+        result = (units // factor if closing.inclusive else -(-units // factor)) + plus
+    finite &= ~np.asarray(column.is_null())
+    return np.where(finite, result, NEVER)
+
+
+def ticks(column: pa.Array) -> tuple[NDArray[np.int64], int]:
+    """Give times as integers (0 for NULL), and how many of them make a second (dates are days, given in seconds)."""
+    if pa.types.is_date(column.type):
+        days = column.cast(pa.date32()).cast(pa.int32()).cast(pa.int64()).fill_null(0)
+        return np.asarray(days) * _DAY_S, 1
+    return np.asarray(column.view(pa.int64()).fill_null(0)), _PER_SECOND[column.type.unit]
+
+
+class Deadlines:
+    """Remembers, by code, a moment at which something is due. Finding what is due costs what is due."""
+
+    def __init__(self) -> None:
+        self._moment = np.zeros(0, np.int64)
+        self._due: dict[int, list[NDArray[np.int64]]] = {}
+        self._heap: list[int] = []
+
+    @property
+    def bytes(self) -> int:
+        return self._moment.nbytes + 8 * sum(len(codes) for lists in self._due.values() for codes in lists)
+
+    def set(self, codes: NDArray[np.int64], moments: NDArray[np.int64]) -> None:
+        """Say when each code is due, instead of what was said of it before. A code that occurs twice is due at one moment."""
+        if not len(codes):
+            return
+        self._moment = grown(self._moment, int(codes.max()) + 1, _UNSET)
+        new = self._moment[codes] != moments
+        codes, moments = codes[new], moments[new]
+        self._moment[codes] = moments
+        order = np.argsort(moments, kind="stable")
+        starts = np.flatnonzero(np.diff(moments[order])) + 1
+        for group in np.split(order, starts) if len(order) else ():
+            moment = int(moments[group[0]])
+            if moment not in self._due:
+                self._due[moment] = []
+                heapq.heappush(self._heap, moment)
+            self._due[moment].append(np.unique(codes[group]))
+
+    def unset(self, codes: NDArray[np.int64]) -> None:
+        """Forget codes."""
+        self._moment[codes[codes < len(self._moment)]] = _UNSET
+
+    def take(self, horizon: int | None) -> NDArray[np.int64]:
+        """Give the codes that are due, in the order of their moments, and forget them."""
+        found: list[NDArray[np.int64]] = []
+        while horizon is not None and self._heap and self._heap[0] <= horizon:
+            moment = heapq.heappop(self._heap)
+            codes = np.unique(np.concatenate(self._due.pop(moment)))
+            codes = codes[self._moment[codes] == moment]
+            self._moment[codes] = _UNSET
+            found.append(codes)
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
