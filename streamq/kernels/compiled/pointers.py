@@ -1,0 +1,126 @@
+"""How loops are compiled, and their access to memory by address.
+
+State that grows lies in many blocks (`streamq.kernels.memory`), which loops reach by address. Words are int64 and need not be
+aligned; addresses are int64 too, so that no arithmetic mixes signs (which would make it floating).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numba
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+_WORD = ir.IntType(64)
+_PAIR = ir.IntType(128)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a loop at its first call, without the interpreter lock; machine code is kept on disk for later processes."""
+    return cast("Callable[..., Any]", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
+    return cast("Callable[..., Any]", intrinsic(function))
+
+
+def _at(builder: Any, address: Any, kind: ir.Type) -> Any:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def _reader(kind: ir.Type, result: Any) -> Callable[..., Any]:
+    def read(typing: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            value = builder.load(_at(builder, arguments[0], kind), align=1)
+            return value if kind.width == 64 else builder.zext(value, _WORD)
+
+        return result(types.int64), generate
+
+    return read
+
+
+def _writer(kind: ir.Type) -> Callable[..., Any]:
+    def write(typing: Any, address: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            value = arguments[1] if kind.width == 64 else builder.trunc(arguments[1], kind)
+            builder.store(value, _at(builder, arguments[0], kind), align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), generate
+
+    return write
+
+
+load = _instruction(_reader(ir.IntType(64), types.int64))
+load_4 = _instruction(_reader(ir.IntType(32), types.int64))
+load_1 = _instruction(_reader(ir.IntType(8), types.int64))
+store = _instruction(_writer(ir.IntType(64)))
+store_4 = _instruction(_writer(ir.IntType(32)))
+store_1 = _instruction(_writer(ir.IntType(8)))
+
+
+@_instruction
+def bits_of(typing: Any, value: Any) -> Any:
+    """Give the bits of a float64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], _WORD)
+
+    return types.int64(types.float64), generate
+
+
+@_instruction
+def float_of(typing: Any, bits: Any) -> Any:
+    """Give the float64 with these bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate
+
+
+@_instruction
+def prefetch(typing: Any, address: Any) -> Any:
+    """Begin to bring a cache line near; any address will do."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = cast("Any", cgutils).get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(function, [builder.inttoptr(arguments[0], byte), flag(1), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@_instruction
+def add_product(typing: Any, address: Any, low: Any, high: Any, factor: Any) -> Any:
+    """Add (high, low) x factor to the 128-bit number at an address; tell whether that overflowed."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        where = _at(builder, arguments[0], _PAIR)
+        low = builder.zext(arguments[1], _PAIR)
+        high = builder.shl(builder.zext(arguments[2], _PAIR), _PAIR(64))
+        product = builder.mul(builder.or_(high, low), builder.sext(arguments[3], _PAIR))
+        total = builder.sadd_with_overflow(builder.load(where, align=8), product)
+        builder.store(builder.extract_value(total, 0), where, align=8)
+        return builder.zext(builder.extract_value(total, 1), _WORD)
+
+    return types.int64(types.int64, types.int64, types.int64, types.int64), generate
+
+
+@_instruction
+def add_wide(typing: Any, address: Any, low: Any, high: Any) -> Any:
+    """Add (high, low) to the 128-bit number at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        where = _at(builder, arguments[0], _PAIR)
+        high = builder.shl(builder.zext(arguments[2], _PAIR), _PAIR(64))
+        value = builder.or_(high, builder.zext(arguments[1], _PAIR))
+        builder.store(builder.add(builder.load(where, align=8), value), where, align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
