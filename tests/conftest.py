@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import tempfile
 import threading
 from collections import Counter
@@ -30,6 +31,20 @@ settings.register_profile("long", max_examples=1_000, deadline=None, print_blob=
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 ParquetFile = Callable[..., Path]
+MOST_PROCESSES = 4
+"""Test processes at once: each starts workers of its own."""
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run directories in a process for each processor, but files that are named in this one, where a debugger can be."""
+    named = [argument for argument in config.getoption("file_or_dir") if ".py" in argument]
+    return 0 if named else min(os.cpu_count() or 1, MOST_PROCESSES)
+
+
+def pytest_unconfigure() -> None:
+    """Take Hypothesis's callback from the collector: by it the tests' modules outlive the interpreter, which DuckDB reports as leaks."""
+    gc.callbacks.clear()
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -80,7 +95,7 @@ class Residue:
             threads=Counter(t.name for t in threading.enumerate() if not t.name.lower().startswith("trio")),
             children=frozenset(child.pid for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE),
             descriptors=Counter(_open_descriptors()),
-            shared_memory=frozenset(_names("/dev/shm")),
+            shared_memory=frozenset(name for name in _names("/dev/shm") if not _is_of_another_process(name)),
             temporary=frozenset(name for name in _names(tempfile.gettempdir()) if name.startswith("streamq")),
         )
 
@@ -114,6 +129,13 @@ def _open_descriptors() -> list[str]:
             continue  # the descriptor of the listing itself
     # Numbers in the names of pipes and sockets differ from one to the next.
     return [link.split(":[")[0] for link in links]
+
+
+def _is_of_another_process(name: str) -> bool:
+    """Tell whether a name, which has its process as all of streamq's do, is of one that is neither this nor below it."""
+    pid = re.match(r"streamq-(?:[a-z]+-)?(\d+)", name)
+    ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    return pid is not None and psutil.pid_exists(int(pid[1])) and int(pid[1]) not in ours
 
 
 def _names(directory: str) -> list[str]:

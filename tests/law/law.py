@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -36,9 +37,14 @@ class Query:
     oracle: str | None = None
 
 
+@cache
+def _oracle() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(config={"threads": 1, "python_enable_replacements": False})
+
+
 def connect_oracle(relations: Mapping[str, pa.Table]) -> duckdb.DuckDBPyConnection:
-    """Open DuckDB over the relations, on one thread, in UTC."""
-    oracle = duckdb.connect(config={"threads": 1, "python_enable_replacements": False})
+    """Connect to DuckDB, on one thread, in UTC, with the relations as views that no other connection sees."""
+    oracle = _oracle().cursor()
     oracle.execute("SET TimeZone = 'UTC'")
     for name, rows in relations.items():
         oracle.register(name, rows)

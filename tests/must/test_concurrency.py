@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import anyio
+import pyarrow as pa
 import pytest
 
 import streamq
-from tests.must.conftest import ROWS
+from tests.conftest import ParquetFile
 from tests.must.watch import open_jobs
 
 pytestmark = pytest.mark.anyio
 QUERIES = 200
+ROWS = 60_000
 
 
 @pytest.fixture
-async def both(anyio_backend: object, numbers: Path) -> AsyncIterator[streamq.Database]:
-    """A database whose queries say what runs them."""
+async def both(anyio_backend: object, parquet_file: ParquetFile) -> AsyncIterator[streamq.Database]:
+    """A database over ten row groups, whose queries say what runs them."""
+    numbers = parquet_file(pa.table({"n": pa.array(range(ROWS), pa.int64())}), row_group_size=ROWS // 10)
     async with streamq.connect(workers=2, target_partitions=4, single_task_rows=0) as db:
         await db.register("numbers", numbers)
         yield db

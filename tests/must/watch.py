@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
-import psutil
 from anyio.lowlevel import checkpoint
 
 import streamq
@@ -80,5 +79,12 @@ async def descriptors(db: streamq.Database) -> int:
 
 
 async def resident_bytes(db: streamq.Database) -> int:
-    """Add up the memory of this process and the workers, shared pages once."""
-    return sum(int(psutil.Process(pid).memory_full_info().pss) for pid in (os.getpid(), *await worker_pids(db)))
+    """Add up the memory that this process and the workers have filled, what they share once."""
+    return sum(_filled_bytes(pid) for pid in (os.getpid(), *await worker_pids(db)))
+
+
+def _filled_bytes(pid: int) -> int:
+    """Read a process's part of memory that is its own or the workers', not of files: programs that map the same libraries come and go."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    kilobytes = {name: int(size) for name, size in (line.removesuffix(" kB").split(":") for line in lines)}
+    return (kilobytes["Pss_Anon"] + kilobytes["Pss_Shmem"]) << 10

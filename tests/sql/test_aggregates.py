@@ -92,6 +92,16 @@ def two_phase(text: str, binder: Binder, name: str = "x") -> Call:
         return call
 
 
+@pytest.fixture(scope="module")
+def exact_calls(binder: Binder) -> list[Call]:
+    return [two_phase(text, binder, f"x{number}") for number, text in enumerate(EXACT)]
+
+
+@pytest.fixture(scope="module")
+def close_calls(binder: Binder) -> list[Call]:
+    return [two_phase(text, binder, f"x{number}") for number, text in enumerate(CLOSE)]
+
+
 def both_ways(
     calls: Sequence[Call], parts: Sequence[Sequence[Mapping[str, object]]], database: duckdb.DuckDBPyConnection
 ) -> list[tuple[str, object, object]]:
@@ -117,18 +127,16 @@ def test_aggregate_has_two_phases(text: str, binder: Binder) -> None:
 
 
 @given(PARTS)
-def test_merged_value_is_exact(binder: Binder, database: duckdb.DuckDBPyConnection, parts: list[list[dict[str, object]]]) -> None:
+def test_merged_value_is_exact(exact_calls: list[Call], database: duckdb.DuckDBPyConnection, parts: list[list[dict[str, object]]]) -> None:
     """Over values without rounding both ways give the same, of the same type, also for empty parts and no rows."""
-    calls = [two_phase(text, binder, f"x{number}") for number, text in enumerate(EXACT)]
-    for sql, merged, whole in both_ways(calls, parts, database):
+    for sql, merged, whole in both_ways(exact_calls, parts, database):
         assert merged == whole, sql
 
 
 @given(PARTS)
-def test_merged_moment_is_close(binder: Binder, database: duckdb.DuckDBPyConnection, parts: list[list[dict[str, object]]]) -> None:
+def test_merged_moment_is_close(close_calls: list[Call], database: duckdb.DuckDBPyConnection, parts: list[list[dict[str, object]]]) -> None:
     """Moments merge within rounding, and are NULL exactly where DuckDB's are."""
-    calls = [two_phase(text, binder, f"x{number}") for number, text in enumerate(CLOSE)]
-    for sql, merged, whole in both_ways(calls, parts, database):
+    for sql, merged, whole in both_ways(close_calls, parts, database):
         assert merged == _near(whole, relative=1e-9, absolute=1e-6), sql
 
 

@@ -104,7 +104,7 @@ DIFFERENT = [
 ]
 
 
-@pytest.mark.parametrize(("left", "right"), DIFFERENT, ids=str)
+@pytest.mark.parametrize(("left", "right"), DIFFERENT, ids=lambda key: str([column.to_pylist() for column in key]))
 def test_different_keys_have_different_hashes(left: list[pa.Array], right: list[pa.Array]) -> None:
     """Type, place and borders of values are part of a key."""
     assert hashed(*left) != hashed(*right)
