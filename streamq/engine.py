@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -15,6 +16,7 @@ from streamq.connectors import registered
 from streamq.errors import QueryTimeout, ResourceLimit, SourceError, UnsupportedError
 from streamq.execution.analyze import analyze_query, explain_continuous, explain_query
 from streamq.execution.host import QueryHost
+from streamq.execution.inserts import insert_when_room
 from streamq.execution.planning import PlannedQuery, Planner, is_continuous, parse_select
 from streamq.execution.query import Query, QueryRequest, RunningQuery
 from streamq.execution.stages import PlanContext
@@ -24,6 +26,7 @@ from streamq.execution.stream import QueryBatchStream
 from streamq.sql import parse_one
 from streamq.sql.statements import Explain, Insert, Parameters, Select, Show
 from streamq.storage.catalog import Catalog
+from streamq.storage.insertion import Insertion
 from streamq.storage.rows import InsertResult
 from streamq.streaming.opened import OpenedQuery
 from streamq.streaming.query import ContinuousQuery, ContinuousRequest
@@ -171,7 +174,7 @@ class Database:
                 return ExecuteResult("show", 0, _queries_table(self._host.queries()))
             case Insert(relation=relation, columns=columns, query=select):
                 rows = await self._read(select, params, lambda schema: self._catalog.check_insert(relation, columns, len(schema), sql=sql))
-                inserted = await self._in_thread(self._catalog.insert_columns, relation, columns, rows)
+                inserted = await self._insert(partial(self._catalog.insertion_columns, relation, columns, rows))
                 return ExecuteResult("insert", inserted.rows)
             case _:
                 return await self._in_thread(run_statement, statement, self._catalog, self._planner, params)
@@ -188,7 +191,7 @@ class Database:
         """
         self._host.check_open()
         if not isinstance(rows, AsyncIterable):
-            return await self._in_thread(self._catalog.insert, relation, rows)
+            return await self._insert(partial(self._catalog.insertion, relation, rows))
         return await self._insert_all(relation, rows)
 
     async def finish(self, relation: str) -> None:
@@ -307,11 +310,15 @@ class Database:
             with anyio.CancelScope(shield=True):
                 await query.wait_ended()
 
+    async def _insert(self, convert: Callable[[], Insertion]) -> InsertResult:
+        self._host.check_open()
+        return await insert_when_room(convert, self._host.limiter, self._host.check_open)
+
     async def _insert_all(self, relation: str, batches: AsyncIterable[object]) -> InsertResult:
         rows, first, last = 0, None, -1
         try:
             async for batch in batches:
-                result = await self._in_thread(self._catalog.insert, relation, batch)
+                result = await self._insert(partial(self._catalog.insertion, relation, batch))
                 rows += result.rows
                 first = result.first_offset if first is None else first
                 last = result.last_offset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +53,22 @@ class DatasetSnapshot:
         parts = [snapshot_of(self.schema, [unit]).read(None, columns).table for unit in units or [empty]]
         return ScanArrow(pa.concat_tables(parts))
 
+    def stream(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Give all rows, batch by batch.
+
+        Raises:
+            SourceError: a file is gone, changed or unreadable.
+        """
+        user = [index for index, name in enumerate(self.schema.names) if name in columns] or [0]
+        names = [self.schema.names[index] for index in user]
+        for split in self.splits:
+            file, first = self.files[split.unit], 0
+            for batch in self._batches(split.unit, [self.stored.names[index] for index in user]):
+                rows = pa.Table.from_batches([batch]).rename_columns(names)
+                unit = Unit(split.unit, rows, first_offset=first, arrived_us=file.mtime_ns // 1_000)
+                yield from snapshot_of(rows.schema, [unit]).read(None, columns).table.to_batches()
+                first += batch.num_rows
+
     def verify(self, lease: Lease | None) -> None:
         """Check that the files of a lease are those that were registered.
 
@@ -61,6 +77,17 @@ class DatasetSnapshot:
         """
         for split in self.splits if lease is None else lease.splits:
             self.files[split.unit].check(self.relation)
+
+    def _batches(self, number: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        file = self.files[number]
+        file.check(self.relation)
+        try:
+            yield from self.fragments[number].to_batches(
+                schema=self.stored, columns=list(columns), batch_readahead=1, fragment_readahead=1, use_threads=False
+            )
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(f"{self.relation}: {file.path} cannot be read: {error}") from error
+        file.check(self.relation)
 
     def _unit(self, number: int) -> Unit:
         file = self.files[number]

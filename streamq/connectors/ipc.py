@@ -60,6 +60,23 @@ class IpcSnapshot:
             return ScanArrow(pa.concat_tables(tables))
         return snapshot_of(self.schema, [Unit(0, self.schema.empty_table(), arrived_us=0)]).read(None, columns)
 
+    def stream(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Give all rows, batch by batch as they are stored.
+
+        Raises:
+            SourceError: a file is gone, changed or corrupt.
+        """
+        user = [index for index, name in enumerate(self.schema.names) if name in columns] or [0]
+        names = [self.schema.names[index] for index in user]
+        for number, file in enumerate(self.files):
+            first = 0
+            with open_batches(self.relation, file, user) as batches:
+                for batch in batches:
+                    rows = pa.Table.from_batches([batch]).rename_columns(names)
+                    unit = Unit(number, rows, first_offset=first, arrived_us=file.mtime_ns // 1_000)
+                    yield from snapshot_of(rows.schema, [unit]).read(None, columns).table.to_batches()
+                    first += batch.num_rows
+
     def verify(self, lease: Lease | None) -> None:
         """Check that the files of a lease are those that were registered.
 

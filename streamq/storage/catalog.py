@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -13,12 +15,17 @@ from streamq.errors import BindError, SourceError
 from streamq.plan.relations import Relation, RelationKind, RelationSnapshot
 from streamq.sql.catalog import CatalogView, RelationInfo
 from streamq.sql.statements import CreateSource, CreateTable, Delete, Parameters, Update
+from streamq.storage.bounded_feed import BoundedFeed
 from streamq.storage.commits import Commits
+from streamq.storage.feeds import Feed, Followers, Wanted
+from streamq.storage.insertion import Insertion, write
 from streamq.storage.rows import InsertResult
 from streamq.storage.source import PushedSource
 from streamq.storage.table import KeyedTable, TableStore
 from streamq.storage.text import did_you_mean
 from streamq.storage.versions import TableVersion
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,7 @@ class RelationState:
     shards: int
     inserted: int | None
     finished: bool
+    followers: Followers
 
 
 class Catalog:
@@ -130,7 +138,7 @@ class Catalog:
             keys = (*reversed(dependents), entry.name.lower())
             gone = tuple(self._entries[key] for key in keys)
             self._entries = {key: kept for key, kept in self._entries.items() if key not in keys}
-            if isinstance(entry, KeyedTable):
+            if isinstance(entry, PushedSource | KeyedTable):
                 entry.drop()
             return gone
 
@@ -163,13 +171,22 @@ class Catalog:
             return self.add(KeyedTable.create(statement, store=self._tables))
 
     def insert(self, name: str, data: object) -> InsertResult:
-        """Insert rows, of any form that `rows.table_of` takes, into a source or table.
+        """Insert rows, of any form that `rows.table_of` takes, into a source or table. The calling thread waits for room where a
+        retention would have to drop what a running query needs.
 
         Raises:
             SourceError: there is no such source or table, or the rows do not fit.
             ResourceLimit: the source is full.
         """
-        return self._writable(name).insert(data)
+        return write(self.insertion(name, data))
+
+    def insertion(self, name: str, data: object) -> Insertion:
+        """Convert rows for a source or table, to be written as soon as there is room: `insert` for those who wait without a thread.
+
+        Raises:
+            SourceError: there is no such source or table, or the rows do not fit.
+        """
+        return self._writable(name).insertion(data)
 
     def insert_columns(self, name: str, columns: Sequence[str], table: pa.Table) -> InsertResult:
         """Insert the rows of a query into the columns that an INSERT names, in this order; without names into all columns.
@@ -178,8 +195,12 @@ class Catalog:
             BindError: as for `check_insert`.
             SourceError, ResourceLimit: as for `insert`.
         """
+        return write(self.insertion_columns(name, columns, table))
+
+    def insertion_columns(self, name: str, columns: Sequence[str], table: pa.Table) -> Insertion:
+        """Do for `insert_columns` what `insertion` does for `insert`."""
         names = self.check_insert(name, columns, table.num_columns)
-        return self._writable(name).insert(table.rename_columns(names))
+        return self.insertion(name, table.rename_columns(names))
 
     def check_insert(self, name: str, columns: Sequence[str], given: int, *, sql: str | None = None) -> list[str]:
         """Name the columns into which an INSERT of `given` columns writes.
@@ -244,7 +265,10 @@ class Catalog:
             self.drop(name)
 
     def close(self) -> None:
-        """Give the memory of all tables back. Snapshots stay readable."""
+        """Give the memory of all tables back, and refuse inserts that wait for room. Snapshots stay readable."""
+        for relation in self.relations():
+            if isinstance(relation, PushedSource):
+                relation.close()
         self._tables.close()
 
     def statistics(self) -> tuple[RelationState, ...]:
@@ -311,6 +335,28 @@ class Catalog:
                 snapshot.read_out()
         return snapshots
 
+    def open_feeds(self, wanted: Mapping[Key, Wanted]) -> Mapping[Key, Feed]:
+        """Open feeds at one cut of all relations: the history of each ends at the same write, and every later one is in its feed.
+
+        Waits for a write to a table that is running, if a table is among them.
+
+        Raises:
+            BindError: a name is unknown or a view's.
+        """
+        with ExitStack() as locks:
+            if any(isinstance(self.relation(scan.relation), KeyedTable) for scan in wanted.values()):
+                locks.enter_context(self._tables.writing)
+            locks.enter_context(self.commits.cut())
+            opened: dict[Key, Feed] = {}
+            try:
+                for key, scan in wanted.items():
+                    opened[key] = _open(self.relation(scan.relation), scan)
+            except BaseException:
+                for feed in opened.values():
+                    feed.close()
+                raise
+            return opened
+
     def _set(self, entry: Relation | View) -> None:
         # Never changed in place: who only looks takes no lock.
         self._entries = {**self._entries, entry.name.lower(): entry}
@@ -345,17 +391,30 @@ class Catalog:
         return entry
 
 
+def _open(relation: Relation, wanted: Wanted) -> Feed:
+    if isinstance(relation, PushedSource | KeyedTable):
+        return relation.follow(wanted.columns, wanted.start)
+    return BoundedFeed(relation, wanted.columns, wanted.start)
+
+
 def _state(relation: Relation) -> RelationState:
     match relation:
         case PushedSource():
             return RelationState(
-                relation.name, "source", relation.rows, relation.bytes, relation.shards, relation.inserted, relation.finished
+                relation.name,
+                "source",
+                relation.rows,
+                relation.bytes,
+                relation.shards,
+                relation.inserted,
+                relation.finished,
+                relation.followers,
             )
         case KeyedTable():
-            return RelationState(relation.name, "table", relation.rows, relation.bytes, 1, relation.inserted, False)
+            return RelationState(relation.name, "table", relation.rows, relation.bytes, 1, relation.inserted, False, relation.followers)
         case _:
             snapshot = relation.snapshot()
-            return RelationState(relation.name, relation.kind, snapshot.rows, snapshot.bytes, 1, None, True)
+            return RelationState(relation.name, relation.kind, snapshot.rows, snapshot.bytes, 1, None, True, Followers())
 
 
 def _kind(entry: Relation | View) -> RelationKind:

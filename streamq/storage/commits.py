@@ -24,10 +24,10 @@ class Commits:
         return self._sequence
 
     @contextmanager
-    def commit(self) -> Iterator[None]:
-        """Make what the block writes visible at once. A block that raises must have changed nothing, and gets no number."""
+    def commit(self) -> Iterator[int]:
+        """Make what the block writes visible at once; gives its number. A block that raises must have changed nothing, and has none."""
         with self._lock:
-            yield
+            yield self._sequence + 1
             self._sequence += 1
 
     @contextmanager

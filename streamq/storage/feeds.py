@@ -4,15 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import pyarrow as pa
 
 from streamq.operators.base import Delta
+from streamq.storage.memory import ROW_COLUMN, scan_schema
 
 WATERMARK = "_watermark"
 """A column that the rows of a source carry in continuous queries: W(row), the watermark before the row in its partition; NULL
-before the first event time."""
+before the first event time. A timestamp in microseconds, with the time zone UTC if the event time has one."""
+Start = Literal["earliest", "latest"] | int
+"""Where reading begins: at the oldest kept row, at the next one, or at a `_timestamp` (microseconds since 1970, UTC)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a scan of a continuous query reads: a relation, and of its rows `columns` in this order, system columns and `WATERMARK` among
+    them; None for all user columns. `start` matters where rows have an arrival time: a table is always read whole.
+    """
+
+    relation: str
+    columns: tuple[str, ...] | None
+    start: Start = "earliest"
+
+
+@dataclass(frozen=True, slots=True)
+class Followers:
+    """How many feeds follow a relation, and what the slowest of them has not taken yet."""
+
+    count: int = 0
+    behind_rows: int = 0
+    behind_bytes: int = 0
+
+
+def feed_schema(schema: pa.Schema, columns: tuple[str, ...], watermark: tuple[str, str] | None) -> pa.Schema:
+    """Give the schema of what a feed of a relation gives: a user's column goes before a system column of the same name.
+
+    A feed without columns has one of NULLs, as SQL has no rows without columns.
+    """
+    user = set(schema.names)
+    return pa.schema(
+        [
+            pa.field(name, watermark_type(schema.field(watermark[0]).type))
+            if name == WATERMARK and name not in user and watermark is not None
+            else scan_schema(schema, [name]).field(0)
+            for name in columns
+        ]
+        or [pa.field(ROW_COLUMN, pa.null())]
+    )
+
+
+def watermark_type(event_time: pa.DataType) -> pa.DataType:
+    """Give the type of `WATERMARK` for an event time of a type."""
+    return pa.timestamp("us", None if event_time.tz is None else "UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +83,10 @@ class Feed(Protocol):
     @property
     def retracts(self) -> bool:
         """Rows can be withdrawn (tables, views)."""
+
+    @property
+    def external(self) -> bool:
+        """The rows come from outside (files, Kafka): partitions without rows may be idle, and no write of the database has them."""
 
     @property
     def next_sequence(self) -> int | None:

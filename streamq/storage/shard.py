@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from dataclasses import dataclass
+
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from streamq.sql.catalog import SYSTEM_SCHEMA
 
@@ -19,6 +23,24 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
 def own_copy(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Copy a batch into one buffer that nobody else can write to or keeps more than these rows alive with."""
     return pa.ipc.read_record_batch(batch.serialize(), batch.schema)
+
+
+def places(chunk: pa.RecordBatch) -> NDArray[np.int64]:
+    """Give the places of a chunk's rows in the source's insert sequence; they rise."""
+    return np.asarray(chunk.column(chunk.num_columns - 1))
+
+
+def _arrivals(chunk: pa.RecordBatch) -> NDArray[np.int64]:
+    return np.asarray(chunk.column(chunk.num_columns - 2).view(pa.int64()))
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Rows that follow each other in a shard; the first has `_offset` = `offset`. `rows` has the stored columns."""
+
+    shard: int
+    offset: int
+    rows: pa.RecordBatch
 
 
 class Shard:
@@ -55,29 +77,41 @@ class Shard:
     @property
     def first_sequence(self) -> int | None:
         """The insert sequence of the oldest kept row."""
-        return self._chunks[0].column(self._chunks[0].num_columns - 1)[0].as_py() if self._chunks else None
+        return int(places(self._chunks[0])[0]) if self._chunks else None
+
+    def between(self, first: int, end: int) -> list[Slice]:
+        """Give references to the rows with places `first` ≤ place < `end` in the insert sequence, in order."""
+        chunks = self._chunks
+        number = bisect_left(chunks, first, key=lambda chunk: int(places(chunk)[-1]))
+        offset = self.first_offset + sum(chunk.num_rows for chunk in chunks[:number])
+        found = []
+        for chunk in chunks[number:]:
+            start, stop = (int(place) for place in np.searchsorted(places(chunk), (first, end)))
+            if start < stop:
+                found.append(Slice(self.number, offset + start, chunk.slice(start, stop - start)))
+            if stop < chunk.num_rows:
+                break
+            offset += chunk.num_rows
+        return found
+
+    def first_arrived_from(self, arrived_us: int) -> int | None:
+        """Give the insert sequence of the first kept row that arrived at a time (UTC microseconds) or later."""
+        number = bisect_left(self._chunks, arrived_us, key=lambda chunk: int(_arrivals(chunk)[-1]))
+        if number == len(self._chunks):
+            return None
+        chunk = self._chunks[number]
+        return int(places(chunk)[np.searchsorted(_arrivals(chunk), arrived_us)])
 
     def drop_before_sequence(self, sequence: int) -> None:
         """Drop the rows that were inserted before place `sequence`."""
-        self._drop(len(self._schema) - 1, pa.scalar(sequence, pa.int64()))
-
-    def drop_before_time(self, arrived_us: int) -> None:
-        """Drop the rows that arrived before a time (UTC microseconds)."""
-        self._drop(
-            len(self._schema) - 2,
-            pa.scalar(arrived_us, pa.int64()).cast(SYSTEM_SCHEMA.field("_timestamp").type),
-        )
-
-    def _drop(self, column: int, limit: pa.Scalar) -> None:
-        """Drop the rows below `limit` in a column that never falls within a shard."""
         gone = 0
-        while gone < len(self._chunks) and self._chunks[gone].column(column)[-1].as_py() < limit.as_py():
+        while gone < len(self._chunks) and places(self._chunks[gone])[-1] < sequence:
             self._forget(self._chunks[gone])
             gone += 1
         del self._chunks[:gone]
         if self._chunks:
             head = self._chunks[0]
-            below = pc.sum(pc.less(head.column(column), limit)).as_py()
+            below = int(np.searchsorted(places(head), sequence))
             if below:
                 self._forget(head.slice(0, below))
                 self._chunks[0] = head.slice(below)

@@ -16,16 +16,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamq.config import clamp_partitions
-from streamq.errors import BindError, ResourceLimit, SourceError
+from streamq.errors import BindError, ResourceLimit, SourceError, StreamClosed
 from streamq.plan.relations import RelationKind
 from streamq.sql.catalog import SYSTEM_SCHEMA
 from streamq.sql.statements import CreateSource
 from streamq.storage.commits import Commits
 from streamq.storage.event_time import check_watermark
+from streamq.storage.feeds import Followers, Start
+from streamq.storage.insertion import Notify, Waiting, write
 from streamq.storage.memory import MemorySnapshot, Unit, snapshot_of
 from streamq.storage.routing import routable, route
 from streamq.storage.rows import InsertResult, table_of
-from streamq.storage.shard import Shard, own_copy, stored_schema
+from streamq.storage.shard import Shard, Slice, own_copy, stored_schema
+from streamq.storage.source_feed import SourceFeed
 from streamq.storage.source_options import SourceOptions, source_options
 from streamq.storage.text import size
 from streamq.storage.types import arrow_schema
@@ -77,6 +80,10 @@ class PushedSource:
         self._inserted = 0
         self._last_us = 0
         self._finished = False
+        self._dropped = False
+        self._closed = False
+        self._feeds: tuple[SourceFeed, ...] = ()
+        self._waiting = Waiting()
 
     @classmethod
     def create(cls, statement: CreateSource, *, commits: Commits, shards: int, max_bytes: int) -> PushedSource:
@@ -118,6 +125,11 @@ class PushedSource:
         return self._finished
 
     @property
+    def dropped(self) -> bool:
+        """Whether the database has no such source any more."""
+        return self._dropped
+
+    @property
     def rows(self) -> int:
         """How many rows are kept now."""
         return sum(shard.rows for shard in self._shards)
@@ -132,39 +144,114 @@ class PushedSource:
         """How many rows were ever inserted."""
         return self._inserted
 
+    @property
+    def followers(self) -> Followers:
+        """How many feeds follow, and how far the slowest is behind."""
+        with self._commits.cut():
+            rows = self._inserted - self._unread
+            return Followers(len(self._feeds), rows, rows * self.bytes // max(1, self.rows))
+
     def insert(self, data: object) -> InsertResult:
-        """Append rows of any form that `rows.table_of` takes: all of them or, on an error, none.
+        """Append rows of any form that `rows.table_of` takes: all of them or, on an error, none. The calling thread waits while the
+        retention would have to drop what a feed has not taken.
 
         Raises:
-            SourceError: the rows do not fit the schema, or the source has been finished.
+            SourceError: the rows do not fit the schema, or the source has been finished or dropped.
             ResourceLimit: the source would hold more than `max_source_bytes` and has no retention.
         """
+        return write(self.insertion(data))
+
+    def insertion(self, data: object) -> SourceInsertion:
+        """Convert rows, for whoever waits for room in another way than `insert`.
+
+        Raises:
+            SourceError: the rows do not fit the schema.
+        """
         table = table_of(data, self.schema, relation=self.name)
-        routed = self._route(table) if self.partition_by else None
-        with self._commits.commit():
+        return SourceInsertion(self, table, self._route(table) if self.partition_by else None)
+
+    def append(self, table: pa.Table, routed: Sequence[_Piece] | None, notify: Notify) -> InsertResult | None:
+        """Do what `Insertion.attempt` promises."""
+        with self._commits.cut():
             self._check_open()
             self._check_room(table)
-            arrived_us = max(self._last_us, self._clock_us())
-            first = self._inserted
-            pieces = self._deal(table) if routed is None else routed
-            stamped = [(piece.shard, self._stamp(piece.rows, piece.places + first, arrived_us)) for piece in pieces]
-            for shard, rows in stamped:
-                self._shards[shard].append(rows)
-            self._inserted += table.num_rows
-            self._last_us = arrived_us
-            self._drop_oldest(arrived_us)
+            if not self._has_room():
+                self._waiting.add(notify)
+                return None
+            with self._commits.commit() as number:
+                arrived_us = max(self._last_us, self._clock_us())
+                first = self._inserted
+                pieces = self._deal(table) if routed is None else routed
+                stamped = [(piece.shard, self._stamp(piece.rows, piece.places + first, arrived_us)) for piece in pieces]
+                for shard, rows in stamped:
+                    self._shards[shard].append(rows)
+                self._inserted += table.num_rows
+                self._last_us = arrived_us
+                feeds = self._feeds if table.num_rows else ()
+                for feed in feeds:
+                    feed.committed(number, self._inserted, arrived_us)
+                self._drop_oldest(arrived_us)
+        for feed in feeds:
+            feed.call()
         return InsertResult(table.num_rows, first, first + table.num_rows - 1)
+
+    def abandon(self, notify: Notify) -> None:
+        """Do what `Insertion.abandon` promises."""
+        with self._commits.cut():
+            self._waiting.discard(notify)
+
+    def follow(self, columns: tuple[str, ...] | None, start: Start = "earliest") -> SourceFeed:
+        """Open a feed from a place on; the rows until now are its history. Copies nothing."""
+        with self._commits.cut():
+            self._drop_expired()
+            feed = SourceFeed(self, columns, self._start(start), start if isinstance(start, int) else None)
+            self._feeds = (*self._feeds, feed)
+            return feed
+
+    def between(self, first: int, end: int) -> list[Slice]:
+        """Give references to kept rows with places `first` ≤ place < `end` in the insert sequence, shard by shard."""
+        with self._commits.cut():
+            return [part for shard in self._shards for part in shard.between(first, end)]
+
+    def taken(self) -> None:
+        """Note that a feed has moved on: who waits for room may try again."""
+        with self._commits.cut():
+            self._waiting.call_all()
+
+    def unfollow(self, feed: SourceFeed) -> None:
+        """Keep nothing for a feed any more."""
+        with self._commits.cut():
+            self._feeds = tuple(other for other in self._feeds if other is not feed)
+            self._waiting.call_all()
 
     def finish(self) -> None:
         """End the source: what it holds stays readable, inserts are refused. Finishing twice is fine."""
         with self._commits.commit():
             self._finished = True
+            self._waiting.call_all()
+            feeds = self._feeds
+        for feed in feeds:
+            feed.call()
+
+    def drop(self) -> None:
+        """Tell who follows or waits that the database has no such source any more. Snapshots stay readable."""
+        with self._commits.cut():
+            self._dropped = True
+            self._waiting.call_all()
+            feeds = self._feeds
+        for feed in feeds:
+            feed.call()
+
+    def close(self) -> None:
+        """Tell who waits for room that the database has been closed."""
+        with self._commits.cut():
+            self._closed = True
+            self._waiting.call_all()
 
     def snapshot(self) -> MemorySnapshot:
         """Take a cut of all shards. Retention by time counts from now."""
         with self._commits.cut():
-            if self._options.retention is not None:
-                self._drop_oldest(max(self._last_us, self._clock_us()))
+            self._drop_expired()
             units = [Unit(shard.number, shard.table(), shard.first_offset) for shard in self._shards]
             held = self.bytes
         return snapshot_of(
@@ -175,7 +262,39 @@ class PushedSource:
             partition_keys=self.partition_by,
         )
 
+    @property
+    def _unread(self) -> int:
+        """The place of the oldest row that a feed has not taken."""
+        return min((feed.place for feed in self._feeds), default=self._inserted)
+
+    @property
+    def _first(self) -> int:
+        """The place of the oldest kept row."""
+        return min((first for shard in self._shards if (first := shard.first_sequence) is not None), default=self._inserted)
+
+    def _start(self, start: Start) -> int:
+        match start:
+            case "earliest":
+                return self._first
+            case "latest":
+                return self._inserted
+            case arrived_us:
+                firsts = [first for shard in self._shards if (first := shard.first_arrived_from(arrived_us)) is not None]
+                return min(firsts, default=self._inserted)
+
+    def _has_room(self) -> bool:
+        """Tell whether the retention is kept, after it has dropped what it may. One insert at a time may then go beyond it."""
+        if not self._options.retains or self._unread == self._inserted:
+            return True
+        now_us = max(self._last_us, self._clock_us())
+        self._drop_oldest(now_us)
+        return self.bytes <= self._max_bytes and self._first >= self._expired_before(now_us)
+
     def _check_open(self) -> None:
+        if self._closed:
+            raise StreamClosed("the database was closed")
+        if self._dropped:
+            raise SourceError(f"{self.name} has been dropped")
         if self._finished:
             raise SourceError(f"{self.name} has been finished and takes no more rows; create another source for them")
 
@@ -219,26 +338,45 @@ class PushedSource:
         arrived = pa.array(np.full(len(sequence), arrived_us)).cast(SYSTEM_SCHEMA.field("_timestamp").type)
         return own_copy(pa.RecordBatch.from_arrays([*rows.columns, arrived, pa.array(sequence)], schema=self._stored))
 
+    def _drop_expired(self) -> None:
+        if self._options.retention is not None:
+            self._drop_oldest(max(self._last_us, self._clock_us()))
+
     def _drop_oldest(self, now_us: int) -> None:
+        """Drop what the retention does not want and no feed needs."""
+        unread = self._unread
+        if (expired := min(self._expired_before(now_us), unread)) > 0:
+            self._drop_before(expired)
+        while self._options.retains and self.rows and self.bytes > self._max_bytes and (first := self._first) < unread:
+            share = 1 - self._max_bytes / self.bytes
+            self._drop_before(min(unread, first + max(1, int((self._inserted - first) * share))))
+
+    def _expired_before(self, now_us: int) -> int:
+        """Give the place before which rows are too old, or too many."""
         options = self._options
-        if options.retention is not None:
-            oldest_us = now_us - options.retention // timedelta(microseconds=1)
-            self._each_drop(lambda shard: shard.drop_before_time(oldest_us))
-        if options.retention_rows is not None:
-            oldest = self._inserted - options.retention_rows
-            self._each_drop(lambda shard: shard.drop_before_sequence(oldest))
-        while options.retains and self.rows and self.bytes > self._max_bytes:
-            self._drop_share(1 - self._max_bytes / self.bytes)
+        place = 0 if options.retention_rows is None else self._inserted - options.retention_rows
+        return place if options.retention is None else max(place, self._start(now_us - options.retention // timedelta(microseconds=1)))
 
-    def _drop_share(self, share: float) -> None:
-        """Drop about this share of the rows, the oldest, at least one."""
-        first = min(sequence for shard in self._shards if (sequence := shard.first_sequence) is not None)
-        oldest = first + max(1, int((self._inserted - first) * share))
-        self._each_drop(lambda shard: shard.drop_before_sequence(oldest))
-
-    def _each_drop(self, drop: Callable[[Shard], None]) -> None:
+    def _drop_before(self, place: int) -> None:
         for shard in self._shards:
-            drop(shard)
+            shard.drop_before_sequence(place)
+
+
+class SourceInsertion:
+    """An `Insertion` of rows that fit the source."""
+
+    def __init__(self, source: PushedSource, table: pa.Table, routed: Sequence[_Piece] | None) -> None:
+        self._source = source
+        self._table = table
+        self._routed = routed
+
+    def attempt(self, notify: Notify) -> InsertResult | None:
+        """Append the rows. See `Insertion`."""
+        return self._source.append(self._table, self._routed, notify)
+
+    def abandon(self, notify: Notify) -> None:
+        """Forget a `notify`. See `Insertion`."""
+        self._source.abandon(notify)
 
 
 def _keys(name: str, schema: pa.Schema, partition_by: Sequence[str]) -> tuple[str, ...]:

@@ -23,8 +23,11 @@ from streamq.plan.relations import RelationKind
 from streamq.sql.diagnostics import bind_error, read_complaint
 from streamq.sql.statements import CreateTable, Delete, Parameters, Update
 from streamq.storage.commits import Commits
+from streamq.storage.feeds import Followers, Start
+from streamq.storage.insertion import Notify, write
 from streamq.storage.rows import InsertResult, table_of
 from streamq.storage.session import private_session
+from streamq.storage.table_feed import Change, TableFeed
 from streamq.storage.text import did_you_mean, identifier
 from streamq.storage.types import arrow_schema
 from streamq.storage.versions import TableVersion
@@ -32,6 +35,9 @@ from streamq.storage.versions import TableVersion
 _INPUT = "inserted rows"
 _PLACE = "inserted rows: place"
 _OLD = "rows before the update"
+_TOUCHED = "touched rows"
+_REMOVED = "removed rows"
+_ADDED = "added rows"
 
 
 class TableStore:
@@ -80,6 +86,8 @@ class KeyedTable:
         self._rows = 0
         self._version: TableVersion | None = None
         self._last_bytes = 0
+        self._dropped = False
+        self._feeds: tuple[TableFeed, ...] = ()
         with store.con.cursor() as con:
             self._create(con)
 
@@ -110,6 +118,18 @@ class KeyedTable:
         """How many rows were ever inserted."""
         return self._written
 
+    @property
+    def dropped(self) -> bool:
+        """Whether the database has no such table any more."""
+        return self._dropped
+
+    @property
+    def followers(self) -> Followers:
+        """How many feeds follow, and how far the slowest is behind."""
+        feeds = self._feeds
+        rows, size = max((feed.behind for feed in feeds), default=(0, 0))
+        return Followers(len(feeds), rows, size)
+
     def insert(self, data: object) -> InsertResult:
         """Write rows of any form that `rows.table_of` takes; a row with a key that exists replaces the old one, and of
         several rows with one key the last counts. All of them are written or, on an error, none.
@@ -117,7 +137,18 @@ class KeyedTable:
         Raises:
             SourceError: the rows do not fit the schema.
         """
-        rows = table_of(data, self.schema, relation=self.name)
+        return write(self.insertion(data))
+
+    def insertion(self, data: object) -> TableInsertion:
+        """Convert rows, for whoever writes them later.
+
+        Raises:
+            SourceError: the rows do not fit the schema.
+        """
+        return TableInsertion(self, table_of(data, self.schema, relation=self.name))
+
+    def upsert(self, rows: pa.Table) -> InsertResult:
+        """Write rows that fit the schema."""
         with self._store.writing:
             first = self._written
             self._upsert(rows)
@@ -137,7 +168,7 @@ class KeyedTable:
             return self._write(lambda con: self._update_keys(con, statement, parameters), statement.sql)
         assignments = ", ".join(f"{identifier(column)} = {expression}" for column, expression in statement.assignments)
         sql = f"UPDATE {identifier(self.name)} SET {assignments}{_where(statement.where)}"
-        return self._write(lambda con: _count(con.execute(sql, parameters)), statement.sql)
+        return self._write(lambda con: self._changing(con, sql, parameters, self._updated), statement.sql)
 
     def delete(self, statement: Delete, parameters: Parameters = None) -> int:
         """Run DELETE; gives the number of rows that are gone.
@@ -146,7 +177,22 @@ class KeyedTable:
             BindError, DataError: as for `update`.
         """
         sql = f"DELETE FROM {identifier(self.name)}{_where(statement.where)}"
-        return self._write(lambda con: _count(con.execute(sql, parameters)), statement.sql)
+        return self._write(lambda con: self._changing(con, sql, parameters, lambda gone: self._net(gone, gone.slice(0, 0))), statement.sql)
+
+    def follow(self, columns: tuple[str, ...] | None, start: Start = "earliest") -> TableFeed:
+        """Open a feed of the rows as they are now and of every later change. Who calls holds `TableStore.writing`, since a write in
+        progress has not kept what it changes.
+        """
+        assert self._store.writing.locked()
+        with self._store.commits.cut():
+            feed = TableFeed(self, columns, self.snapshot())
+            self._feeds = (*self._feeds, feed)
+            return feed
+
+    def unfollow(self, feed: TableFeed) -> None:
+        """Keep nothing for a feed any more."""
+        with self._store.commits.cut():
+            self._feeds = tuple(other for other in self._feeds if other is not feed)
 
     def snapshot(self) -> TableVersion:
         """Take a cut. Copies nothing: the rows are read out when they are asked for. Without a change, the next cut is the same."""
@@ -156,9 +202,12 @@ class KeyedTable:
             return self._version
 
     def drop(self) -> None:
-        """Give the table's memory back. Snapshots stay readable."""
+        """Give the table's memory back, and tell who follows. Snapshots stay readable."""
         with self._store.con.cursor() as con:
             con.execute(f"DROP TABLE IF EXISTS {identifier(self.name)}")
+        self._dropped = True
+        for feed in self._feeds:
+            feed.call()
 
     def _create(self, con: duckdb.DuckDBPyConnection) -> None:
         types = con.from_arrow(self.schema.empty_table()).types
@@ -187,7 +236,7 @@ class KeyedTable:
         con.register(_INPUT, rows)
         try:
             self._transact(
-                lambda: _count(con.execute(f"INSERT OR REPLACE INTO {identifier(self.name)} ({columns}) {newest}")),
+                lambda: self._inserting(con, f"INSERT OR REPLACE INTO {identifier(self.name)} ({columns}) {newest}"),
                 written=rows.num_rows,
             )
         except duckdb.Error as error:
@@ -195,33 +244,86 @@ class KeyedTable:
         finally:
             con.unregister(_INPUT)
 
-    def _write(self, change: Callable[[duckdb.DuckDBPyConnection], int], sql: str) -> int:
+    def _write(self, change: Callable[[duckdb.DuckDBPyConnection], tuple[int, Change | None]], sql: str) -> int:
         with self._store.writing:
             try:
                 return self._transact(lambda: change(self._store.con))
             except duckdb.Error as error:
                 raise _translated(self.name, error, sql) from error
 
-    def _transact(self, change: Callable[[], int], *, written: int = 0) -> int:
+    def _transact(self, write: Callable[[], tuple[int, Change | None]], *, written: int = 0) -> int:
         con = self._store.con
         con.begin()
         try:
-            result = change()
+            result, change = write()
             rows = _count(con.execute(f"SELECT count(*) FROM {identifier(self.name)}"))
         except BaseException:
             con.rollback()
             raise
         # Only this waits for cuts, and lets them wait.
-        with self._store.commits.commit():
+        with self._store.commits.commit() as number:
             con.commit()
             self._rows = rows
             self._written += written
             if self._version is not None:
                 self._last_bytes = self._version.bytes_read_out or self._last_bytes
                 self._version = None
+            feeds = self._feeds if change is not None and change.rows else ()
+            for feed in feeds:
+                assert change is not None
+                feed.committed(number, change)
+        for feed in feeds:
+            feed.call()
         return result
 
-    def _update_keys(self, con: duckdb.DuckDBPyConnection, statement: Update, parameters: Parameters) -> int:
+    def _inserting(self, con: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, Change | None]:
+        count = _count(con.execute(sql))
+        if not self._feeds:
+            return count, None
+        with self._store.con.cursor() as before:
+            touched = con.sql(f"SELECT DISTINCT {self._keys} FROM {identifier(_INPUT)}").to_arrow_table()
+            return count, self._net(self._with_keys(before, touched), self._with_keys(con, touched))
+
+    def _changing(
+        self, con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, change: Callable[[pa.Table], Change]
+    ) -> tuple[int, Change | None]:
+        """Run an UPDATE or DELETE; `change` makes of the rows it returns what it changed."""
+        if not self._feeds:
+            return _count(con.execute(sql, parameters)), None
+        rows = con.sql(f"{sql} RETURNING *", params=parameters).to_arrow_table().cast(self.schema)
+        return rows.num_rows, change(rows)
+
+    def _updated(self, rows: pa.Table) -> Change:
+        with self._store.con.cursor() as before:
+            return self._net(self._with_keys(before, rows.select(self.primary_key)), rows)
+
+    def _with_keys(self, con: duckdb.DuckDBPyConnection, keys: pa.Table) -> pa.Table:
+        """Give the rows with certain keys, as a connection sees them: any other than the writing one sees what was there before."""
+        con.register(_TOUCHED, keys)
+        try:
+            found = con.sql(f"SELECT t.* FROM {identifier(self.name)} AS t SEMI JOIN {identifier(_TOUCHED)} USING ({self._keys})")
+            return found.to_arrow_table().cast(self.schema)
+        finally:
+            con.unregister(_TOUCHED)
+
+    def _net(self, removed: pa.Table, added: pa.Table) -> Change:
+        """Leave out the rows that are as they were."""
+        if not removed.num_rows or not added.num_rows:
+            return Change(removed, added)
+        with self._store.con.cursor() as con:
+            con.register(_REMOVED, removed)
+            con.register(_ADDED, added)
+            return Change(self._except(con, _REMOVED, _ADDED), self._except(con, _ADDED, _REMOVED))
+
+    def _except(self, con: duckdb.DuckDBPyConnection, rows: str, others: str) -> pa.Table:
+        left = con.sql(f"SELECT * FROM {identifier(rows)} EXCEPT ALL SELECT * FROM {identifier(others)}")
+        return left.to_arrow_table().cast(self.schema)
+
+    @property
+    def _keys(self) -> str:
+        return ", ".join(map(identifier, self.primary_key))
+
+    def _update_keys(self, con: duckdb.DuckDBPyConnection, statement: Update, parameters: Parameters) -> tuple[int, Change | None]:
         """Update key columns by writing the table anew: DuckDB's index does not let keys change places in one statement."""
         table, old = identifier(self.name), identifier(_OLD)
         where = _where(statement.where)
@@ -238,8 +340,9 @@ class KeyedTable:
         used = parameters if statement.where is not None else None
         kept = f" WHERE ({statement.where}) IS NOT TRUE" if statement.where is not None else " WHERE false"
         _count(con.execute(f"INSERT INTO {table} SELECT * FROM {old} AS {table}{kept}", used))
+        change = Change(self._except(con, _OLD, self.name), self._except(con, self.name, _OLD)) if self._feeds else None
         con.execute(f"DROP TABLE {old}")
-        return count
+        return count, change
 
     def _check_assigned(self, statement: Update) -> None:
         known = {name.lower() for name in self.schema.names}
@@ -250,6 +353,21 @@ class KeyedTable:
                     sql=statement.sql,
                     hint=f"columns: {', '.join(self.schema.names)}",
                 )
+
+
+class TableInsertion:
+    """An `Insertion` of rows that fit the table. There is always room."""
+
+    def __init__(self, table: KeyedTable, rows: pa.Table) -> None:
+        self._table = table
+        self._rows = rows
+
+    def attempt(self, notify: Notify) -> InsertResult | None:
+        """Write the rows. See `Insertion`."""
+        return self._table.upsert(self._rows)
+
+    def abandon(self, notify: Notify) -> None:
+        """Do nothing: nobody waits."""
 
 
 def _where(condition: str | None) -> str:

@@ -1,0 +1,147 @@
+"""What a continuous query reads of a table: its rows, then what every write took out and put in."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from streamq.errors import SourceError
+from streamq.operators.base import Delta
+from streamq.storage.feeds import Position, feed_schema
+from streamq.storage.memory import ROW_COLUMN
+from streamq.storage.versions import TableVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one write changed: whole rows, no row both removed and added."""
+
+    removed: pa.Table
+    added: pa.Table
+
+    @property
+    def rows(self) -> int:
+        """How many rows were removed and added."""
+        return int(self.removed.num_rows + self.added.num_rows)
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes they take."""
+        return int(self.removed.nbytes + self.added.nbytes)
+
+
+class ChangeLog(Protocol):
+    """The table, as its feeds see it."""
+
+    name: str
+    schema: pa.Schema
+
+    @property
+    def dropped(self) -> bool: ...
+
+    def unfollow(self, feed: TableFeed) -> None:
+        """Keep nothing for a feed any more."""
+
+
+class TableFeed:
+    """A `Feed` of one table, from a version of it on."""
+
+    retracts = True
+    external = False
+    ended = False
+    watermarks: Mapping[int, int | None] = {}
+
+    def __init__(self, table: ChangeLog, columns: tuple[str, ...] | None, version: TableVersion) -> None:
+        self.name = table.name
+        self._table = table
+        self._schema = feed_schema(table.schema, tuple(table.schema.names) if columns is None else columns, None)
+        self._version: TableVersion | None = version if version.rows else None
+        self._history: deque[pa.RecordBatch] = deque()
+        self._pending: deque[tuple[int, Change]] = deque()
+        self._given = 0
+        self._notify: Callable[[], None] | None = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns that were asked for."""
+        return self._schema
+
+    @property
+    def next_sequence(self) -> int | None:
+        """The number of the next write; 0 while rows of the first version are left, None if nothing waits."""
+        if self._table.dropped or self._version is not None or self._history:
+            return 0
+        return self._pending[0][0] if self._pending else None
+
+    @property
+    def position(self) -> Position:
+        """How many rows and changes of rows were taken."""
+        return Position({0: self._given})
+
+    @property
+    def behind(self) -> tuple[int, int]:
+        """Rows and bytes that were not taken."""
+        changes = [change for _, change in tuple(self._pending)]
+        version, history = self._version, tuple(self._history)
+        rows = (0 if version is None else version.rows) + sum(batch.num_rows for batch in history) + sum(change.rows for change in changes)
+        return rows, sum(batch.nbytes for batch in history) + sum(change.bytes for change in changes)
+
+    def take(self, max_rows: int, sequence: int) -> Delta | None:
+        """Give the next rows of the first version, at most `max_rows`; then the changes of the next write up to number `sequence`, all
+        of them.
+
+        Raises:
+            SourceError: the table was dropped.
+            ResourceLimit: the first version does not fit into memory.
+        """
+        if self._table.dropped:
+            raise SourceError(f"{self.name} was dropped while a query followed it")
+        if self._version is not None:
+            self._history.extend(self._version.read_out().units[0].table.to_batches())
+            self._version = None
+        if self._history:
+            rows = self._history.popleft()
+            if rows.num_rows > max_rows:
+                self._history.appendleft(rows.slice(max_rows))
+                rows = rows.slice(0, max_rows)
+            self._given += rows.num_rows
+            return Delta(self._project(rows))
+        if not self._pending or self._pending[0][0] > sequence:
+            return None
+        _, change = self._pending.popleft()
+        self._given += change.rows
+        (changed,) = pa.concat_tables([change.removed, change.added]).combine_chunks().to_batches()
+        weights = np.repeat(np.array([-1, 1]), [change.removed.num_rows, change.added.num_rows])
+        return Delta(self._project(changed), weights)
+
+    def wake(self, notify: Callable[[], None] | None) -> None:
+        """Call `notify()`, from any thread, whenever changes may have come; None stops that."""
+        self._notify = notify
+
+    def close(self) -> None:
+        """Let the table forget this feed."""
+        self._notify = None
+        self._table.unfollow(self)
+        self._version = None
+        self._history.clear()
+        self._pending.clear()
+
+    def committed(self, number: int, change: Change) -> None:
+        """Note what a write changed. The table calls this, under the commit lock."""
+        self._pending.append((number, change))
+
+    def call(self) -> None:
+        """Tell the reader that there may be something."""
+        notify = self._notify
+        if notify is not None:
+            notify()
+
+    def _project(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        if self._schema.names == [ROW_COLUMN] and ROW_COLUMN not in rows.schema.names:
+            return pa.RecordBatch.from_arrays([pa.nulls(rows.num_rows)], schema=self._schema)
+        return rows.select(self._schema.names)

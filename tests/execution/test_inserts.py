@@ -1,0 +1,91 @@
+"""Inserts that wait for room: they end with room, with their task, and with the database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from streamq.config import Config
+from streamq.errors import StreamClosed
+from streamq.execution.inserts import insert_when_room
+from streamq.sql.statements import ColumnDef, CreateSource
+from streamq.storage.catalog import Catalog
+from streamq.storage.feeds import Feed, Wanted
+from streamq.storage.rows import InsertResult
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def full() -> AsyncIterator[tuple[Catalog, Feed]]:
+    """A source that keeps 10 rows, and a feed that has 20 to take."""
+    catalog = Catalog(Config(target_partitions=2))
+    catalog.create_source(CreateSource("CREATE SOURCE s …", "s", (ColumnDef("id", "INTEGER"),), None, (), (("retention_rows", 10),), False))
+    feed = catalog.open_feeds({"s": Wanted("s", None)})["s"]
+    catalog.insert("s", {"id": list(range(20))})
+    yield catalog, feed
+    feed.close()
+    catalog.close()
+
+
+async def insert(catalog: Catalog, limiter: anyio.CapacityLimiter) -> InsertResult:
+    return await insert_when_room(partial(catalog.insertion, "s", {"id": [7]}), limiter, lambda: None)
+
+
+async def until_waiting(limiter: anyio.CapacityLimiter) -> None:
+    """Let the insert come so far that it holds no thread."""
+    while limiter.borrowed_tokens:
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_an_insert_waits_until_the_feed_has_taken(full: tuple[Catalog, Feed]) -> None:
+    """It returns once its row is in, and while it waits it holds no thread."""
+    catalog, feed = full
+    limiter = anyio.CapacityLimiter(1)
+    results: list[InsertResult] = []
+
+    async def run() -> None:
+        results.append(await insert(catalog, limiter))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            await anyio.lowlevel.checkpoint()
+            await until_waiting(limiter)
+            assert results == []
+            feed.take(100, catalog.sequence)
+    assert results == [InsertResult(1, 20, 20)]
+
+
+async def test_a_cancelled_insert_does_not_write(full: tuple[Catalog, Feed]) -> None:
+    """Cancelling ends the wait at once, and the row never comes."""
+    catalog, feed = full
+    limiter = anyio.CapacityLimiter(1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(insert, catalog, limiter)
+        await anyio.lowlevel.checkpoint()
+        await until_waiting(limiter)
+        tasks.cancel_scope.cancel()
+    feed.take(100, catalog.sequence)
+    assert feed.next_sequence is None
+
+
+async def test_closing_ends_a_waiting_insert(full: tuple[Catalog, Feed]) -> None:
+    """A database that closes refuses the rows that still wait."""
+    catalog, _ = full
+    limiter = anyio.CapacityLimiter(1)
+
+    async def run() -> None:
+        with pytest.raises(StreamClosed):
+            await insert(catalog, limiter)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            await anyio.lowlevel.checkpoint()
+            await until_waiting(limiter)
+            catalog.close()
