@@ -1,4 +1,4 @@
-"""Late rows: found by the SQL that the plan has for them, counted, and handed on."""
+"""Late rows: found by the conditions that the plan has for them, counted, and handed on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ class LateRowCounter:
     def __init__(self, dataflow: Dataflow, evaluator: Evaluator, into: Callable[[pa.RecordBatch], None] | None) -> None:
         reads = {node.id: node for node in dataflow.nodes if isinstance(node, Read)}
         self._queries = {
-            late.node: evaluator.prepare(late.sql, {INPUT: reads[late.node].schema}, f"late rows of {reads[late.node].scan.relation}")
+            late.node: evaluator.prepare(
+                f'SELECT * FROM "{INPUT}" WHERE {late.sql}',
+                {INPUT: reads[late.node].schema},
+                f"late rows of {reads[late.node].scan.relation}",
+            )
             for late in dataflow.late
         }
         self._parameters = dict(dataflow.parameters)

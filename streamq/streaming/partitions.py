@@ -213,12 +213,12 @@ def _stages(dataflow: Dataflow) -> tuple[tuple[str, ...], ...]:
 
 
 def _widths(dataflow: Dataflow, partitions: int) -> dict[str, int]:
-    """Tell how many instances each node has: one, where all rows are in partition 0."""
+    """Tell how many instances each node has: one, where all rows are in partition 0, or none come at all."""
     widths: dict[str, int] = {}
     for node in dataflow.nodes:
         single = [isinstance(edge.exchange, Gather) or (isinstance(edge.exchange, Keep) and widths[edge.node] == 1) for edge in edges(node)]
         sided = [isinstance(edge.exchange, Broadcast) for edge in edges(node)]
-        alone = isinstance(node, Read) or (any(single) and all(one or side for one, side in zip(single, sided, strict=True)))
+        alone = not single or (any(single) and all(one or side for one, side in zip(single, sided, strict=True)))
         widths[node.id] = 1 if alone else partitions
     return widths
 
