@@ -22,10 +22,11 @@ from streamq.flow.channel import ByteBudget
 PoolKind = Literal["process", "thread"]
 JOB_BYTES = 16 << 20
 """What a session should have for each open job: more than a scan keeps of a row group of usual size and a dozen columns."""
-CREDITS = 4
-"""Batches that a direct job may have under way: enough that its worker makes one burst while the reader takes another."""
-BATCHES_A_JOB = CREDITS + 1
-"""What a direct job has outside its session: the batches under way, and one that its task waits to send."""
+CREDITS = 2
+"""Turns whose batches a direct job may have under way: its worker makes those of one while its task takes another's."""
+SLOTS_A_JOB = CREDITS + 3
+"""What a direct job has outside its session, in slots at most: the turns under way, the batch that its worker has no room for in a
+turn, the one that its task waits to send, and what the reader took of a copy that it shares with others."""
 
 
 def session_bytes(config: Config, kind: PoolKind) -> int:
@@ -54,7 +55,7 @@ class Admission:
     """
 
     def __init__(self, config: Config, kind: PoolKind) -> None:
-        on_their_way = config.memory_bytes // 8 // (BATCHES_A_JOB * config.slot_bytes)
+        on_their_way = config.memory_bytes // 8 // (SLOTS_A_JOB * config.slot_bytes)
         jobs = _pool_bytes(config, kind) // JOB_BYTES
         direct = max(config.workers, min(jobs // 2, on_their_way))
         self._direct_left = direct

@@ -44,6 +44,7 @@ class Session:
             ":memory:",
             config={
                 "threads": 1,
+                "async_threads": 0,  # reading is left to the worker's thread: to hand files' pages over costs more than to copy them
                 "memory_limit": f"{memory_bytes}B",
                 "temp_directory": directory,
                 "preserve_insertion_order": True,
