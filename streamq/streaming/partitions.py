@@ -167,6 +167,7 @@ class LocalPartitions:
         """End the threads."""
         if self._threads is not None:
             self._threads.shutdown()
+            self._threads = None
 
     def _run(self, stage: tuple[str, ...], epoch: Epoch, parallel: bool) -> None:
         if not parallel:

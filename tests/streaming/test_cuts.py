@@ -50,7 +50,7 @@ def test_cuts_of_sources(case: str) -> None:
 def test_every_cut_is_a_prefix_of_the_writes(writes: list[tuple[str, int]], max_rows: int) -> None:
     """However writes to several sources are mixed, each epoch takes the next rows of the whole sequence, and all are taken."""
     feeds = {name: ListFeed(name) for name in "abc"}
-    everything = []
+    everything: list[int] = []
     for sequence, (name, count) in enumerate(writes, start=1):
         values = [len(everything) + n for n in range(count)]
         feeds[name].write(sequence, values)
