@@ -291,7 +291,8 @@ def _extreme(cell: _Cell, words: Words, counts: Words) -> pa.Array:
 def _deviation(function: str, squares: NDArray[np.float64], counts: Words) -> pa.Array:
     divisor = counts if function.endswith("pop") else counts - 1
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = squares / divisor
+        # One value differs from no other, even if it is infinite.
+        values = np.where(counts == 1, 0.0, squares) / divisor
         if function.startswith("stddev"):
             values = np.sqrt(values)
     return pa.array(values, mask=divisor < 1)

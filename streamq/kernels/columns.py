@@ -117,12 +117,13 @@ class BoolCodec:
 class NullCodec:
     """Columns of nothing but NULL."""
 
-    shape = Shape(nulls=0)
+    shape = Shape()
 
     def encode(self, array: pa.Array, absent: Flags | None, layout: Layout) -> None:
-        pass
+        layout.nulls.append(np.ones(len(array), np.bool_))
 
     def decode(self, layout: Layout) -> pa.Array:
+        layout.nulls.pop(0)
         return pa.nulls(layout.rows)
 
 
@@ -471,7 +472,8 @@ def split(whole: Part, lengths: Sequence[Words]) -> list[Part]:
 
 def _laid_out(rows: Rows) -> tuple[Words, NDArray[np.uint8]]:
     """Write every row as bytes: its words, the lengths of its parts, its parts. Give where each begins, the end too, and the bytes."""
-    words = np.array([*rows.words, *(part.lengths for part in rows.parts)], np.int64).reshape(-1, rows.count)
+    lanes = [*rows.words, *(part.lengths for part in rows.parts)]
+    words = np.array(lanes, np.int64).reshape(len(lanes), rows.count)
     places = np.zeros(rows.count + 1, np.int64)
     np.cumsum(words[len(rows.words) :].sum(axis=0) + 8 * len(words), out=places[1:])
     data = np.empty(int(places[-1]), np.uint8)
