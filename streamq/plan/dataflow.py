@@ -306,6 +306,7 @@ class Sessions:
 
     The result has the input's columns, then `start` and `end` (last row's time + gap). Rows whose session grows or merges with another
     are withdrawn and given again. With `final`, rows are given once, when their session closes.
+    Where its time is no event time it does not close (`closes`): what is kept is kept until the end.
     """
 
     id: str
@@ -318,6 +319,7 @@ class Sessions:
     final: bool
     schema: pa.Schema
     retracts: bool
+    closes: bool = True
 
 
 @dataclass(frozen=True, slots=True)

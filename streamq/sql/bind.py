@@ -23,7 +23,8 @@ from streamq.errors import BindError, SqlError, UnsupportedError
 from streamq.sql.aliases import expand_lateral_aliases, name_unnested_columns
 from streamq.sql.binder import SYSTEM_TABLES, Binder, BinderSession, BindFailed, Described, Parameters
 from streamq.sql.catalog import SYSTEM_SCHEMA, CatalogView, RelationInfo
-from streamq.sql.continuous import check_continuous, continuous_of
+from streamq.sql.clock import clock_over_retraction
+from streamq.sql.continuous import check_clock, check_continuous, check_late_columns, continuous_of
 from streamq.sql.diagnostics import bind_error, find_word
 from streamq.sql.dialect import TimeWindow
 from streamq.sql.functions import NOW, OUTSIDE, TABLE_FUNCTIONS, ask_clock, asks_clock, calls, function_name, is_volatile, pin_clock
@@ -81,7 +82,12 @@ class _Binding:
             timed = ask_clock(rewritten)
             continuous = replace(continuous, reads_clock=asks_clock(timed))
             self.session.parameters[NOW] = datetime.now(UTC)
-        plan = Lowering(self.session, self.catalog).query(timed, {}, described.schema)
+        lowering = Lowering(self.session, self.catalog, continuous, self.select)
+        plan = lowering.query(timed, {}, described.schema)
+        if continuous is not None:
+            check_late_columns(self.select, self.catalog, lowering.late_relations)
+        if continuous is not None and continuous.reads_clock:
+            check_clock(self.select, clock_over_retraction(plan, self.catalog, final=continuous.emit == "final"))
         return BoundQuery(
             sql=self.select.sql,
             plan=plan,

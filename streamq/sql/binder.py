@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from streamq.sql.catalog import SYSTEM_SCHEMA, CatalogView, RelationInfo
+from streamq.sql.catalog import SYSTEM_SCHEMA, WATERMARK, CatalogView, RelationInfo, watermark_type
 from streamq.sql.diagnostics import Complaint, read_complaint
 from streamq.sql.text import name_sql
 
 SYSTEM_TABLES = "with_system_columns"
 """The DuckDB schema whose tables have the system columns besides the user's."""
+WATERMARKED_TABLES = "with_watermark"
+"""The DuckDB schema whose tables have `_watermark` too."""
 Parameters = tuple[object, ...] | dict[str, object]
 
 
@@ -43,9 +45,9 @@ class Binder:
     def __init__(self) -> None:
         self._connection = duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False})
         self._connection.execute("SET python_enable_replacements = false; SET TimeZone = 'UTC'; SET errors_as_json = true")
-        self._connection.execute(f"CREATE SCHEMA {SYSTEM_TABLES}")
+        self._connection.execute(f"CREATE SCHEMA {SYSTEM_TABLES}; CREATE SCHEMA {WATERMARKED_TABLES}")
         self._connection.execute("SET enable_external_access = false")
-        self._known: dict[str, tuple[pa.Schema, bool]] = {}
+        self._known: dict[str, tuple[pa.Schema, bool, pa.DataType | None]] = {}
         self._lock = threading.Lock()
         rows = self._connection.execute("SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'")
         self.aggregates: frozenset[str] = frozenset(name.lower() for (name,) in rows.fetchall())
@@ -62,19 +64,24 @@ class Binder:
             for name in self._known.keys() - catalog.keys():
                 self._drop(name)
             for name, relation in catalog.items():
-                if self._known.get(name) != (relation.schema, relation.system_columns):
+                if self._known.get(name) != (relation.schema, relation.system_columns, _watermark(relation)):
                     self._create(name, relation)
             yield BinderSession(self._connection, self.aggregates)
 
     def _drop(self, name: str) -> None:
-        self._connection.execute(f"DROP TABLE IF EXISTS {name_sql(name)}; DROP TABLE IF EXISTS {SYSTEM_TABLES}.{name_sql(name)}")
+        for schema in ("main", SYSTEM_TABLES, WATERMARKED_TABLES):
+            self._connection.execute(f"DROP TABLE IF EXISTS {schema}.{name_sql(name)}")
         del self._known[name]
 
     def _create(self, name: str, relation: RelationInfo) -> None:
         self._create_empty(f"main.{name_sql(relation.name)}", relation.schema)
         if relation.system_columns:
             self._create_empty(f"{SYSTEM_TABLES}.{name_sql(relation.name)}", pa.schema([*relation.schema, *SYSTEM_SCHEMA]))
-        self._known[name] = (relation.schema, relation.system_columns)
+        system = SYSTEM_SCHEMA if relation.system_columns else ()
+        if (type_ := _watermark(relation)) is not None:
+            schema = pa.schema([*relation.schema, *system, pa.field(WATERMARK, type_)])
+            self._create_empty(f"{WATERMARKED_TABLES}.{name_sql(relation.name)}", schema)
+        self._known[name] = (relation.schema, relation.system_columns, type_)
 
     def _create_empty(self, table: str, schema: pa.Schema) -> None:
         self._connection.register("__empty", schema.empty_table())
@@ -151,6 +158,14 @@ class BinderSession:
                     complaint.kind, complaint.message, complaint.hint, max(0, complaint.position - len(prefix)), complaint.name
                 )
             raise BindFailed(complaint, sql) from error
+
+
+def _watermark(relation: RelationInfo) -> pa.DataType | None:
+    """Give the type of `_watermark` of a relation; None where its rows have none."""
+    if relation.watermark is None or WATERMARK in {name.lower() for name in relation.schema.names}:
+        return None
+    time = next((field for field in relation.schema if field.name.lower() == relation.watermark[0].lower()), None)
+    return None if time is None else watermark_type(time.type)
 
 
 def _null_of(type_: str) -> str:

@@ -12,17 +12,20 @@ from sqlglot import exp, parse_one
 
 from streamq.sql.aggregates import ORDER_SENSITIVE, decompose, is_aggregate, say_function
 from streamq.sql.binder import BindFailed
+from streamq.sql.closing import window_ends
 from streamq.sql.columns import NotLowered, expand_star
-from streamq.sql.functions import function_name
+from streamq.sql.event_time import keys_told, time_block
+from streamq.sql.functions import function_name, is_clock
 from streamq.sql.items import Item, Names, has_query, outside_queries, rewrite_topmost
 from streamq.sql.leaves import prune_leaves
-from streamq.sql.logical import Block, Call, Leaf, Named, Ordering
+from streamq.sql.logical import Block, Call, Leaf, Named, Ordering, SessionRows
 from streamq.sql.over import break_ties, inline_named_windows, partitions
 from streamq.sql.ranks import bound_on_rank, have_one_ranking, is_rank
 from streamq.sql.render import render_inputs
-from streamq.sql.sources import Sources, conjuncts, join_by_where, read_from
+from streamq.sql.sources import Sources, add_session_columns, bound_in_time, conjuncts, join_by_where, read_from
 from streamq.sql.subqueries import Subqueries
-from streamq.sql.text import column, name_sql, sql_of, unique_names
+from streamq.sql.text import column, identifier, name_sql, sql_of, unique_names
+from streamq.sql.window_bounds import bound_mark
 
 if TYPE_CHECKING:
     from streamq.sql.lower import CteScope, Lowering
@@ -43,8 +46,8 @@ _UNSUPPORTED_CLAUSES = (
 )
 
 
-def lower_select(low: Lowering, select: exp.Select, ctes: CteScope, schema: pa.Schema) -> Block:
-    """Take a SELECT apart.
+def lower_select(low: Lowering, select: exp.Select, ctes: CteScope, schema: pa.Schema, sessions: SessionRows | None = None) -> Block:
+    """Take a SELECT apart. The rows of its one leaf get `sessions`, whose bounds are its last two columns.
 
     Raises:
         NotLowered: some part of it is not recognised.
@@ -54,17 +57,21 @@ def lower_select(low: Lowering, select: exp.Select, ctes: CteScope, schema: pa.S
             raise NotLowered(f"{clause} clause")
     if (distinct := select.args.get("distinct")) and distinct.args.get("on"):
         raise NotLowered("DISTINCT ON")
-    return _Builder(low, inline_named_windows(select), ctes, schema).build()
+    return _Builder(low, inline_named_windows(select), ctes, schema, sessions).build()
 
 
 class _Builder:
     """The state of taking one SELECT apart."""
 
-    def __init__(self, low: Lowering, select: exp.Select, ctes: CteScope, schema: pa.Schema) -> None:
+    def __init__(self, low: Lowering, select: exp.Select, ctes: CteScope, schema: pa.Schema, sessions: SessionRows | None) -> None:
         self.low = low
         self.select = select
         self.schema = schema
         self.sources: Sources = read_from(low, select, ctes)
+        self.sessions = sessions
+        self.implied_keys: list[str] = []
+        if sessions is not None:
+            add_session_columns(self.sources, sessions, schema)
         self.scope = self.sources.visible
         self.subqueries = Subqueries(low, self.scope, ctes)
         self.inputs: dict[exp.Expr, str] = {}
@@ -129,12 +136,12 @@ class _Builder:
         early = [*self.sources.items, *([where] if where is not None else []), *(node for node, _ in inputs)]
         conditions = list(conjuncts(where)) if where is not None else []
         leaves = prune_leaves(self.low, self.sources, early, conditions, self.subqueries.outer_words)
-        joins = join_by_where(self.low.session, self.sources, conditions)
+        joins, bounds = bound_in_time(self.low, self.sources, join_by_where(self.low.session, self.sources, conditions), conditions)
         named = tuple(Named(sql_of(node), name) for node, name in inputs)
         from_sql = self.sources.from_sql()
         calls = self._finished_calls(leaves, from_sql, named)
         later = [*later, *([having] if having is not None else []), *self.calls]
-        return Block(
+        block = Block(
             leaves=leaves,
             joins=joins,
             from_sql=from_sql,
@@ -156,7 +163,11 @@ class _Builder:
             output_subqueries=self.subqueries.leaves_in(later),
             unnests=self.sources.unnests or any(node.find(exp.Explode) for node in self.inputs),
             aliases=self.sources.aliases(),
+            sessions=self.sessions,
+            implied_keys=tuple(self.implied_keys),
+            equivalents=self._equivalents(items),
         )
+        return block if self.low.continuous is None else time_block(self.low, block, conditions, bounds, dict(inputs))
 
     # Clauses over the relations
 
@@ -194,6 +205,8 @@ class _Builder:
             bare = projection.this if isinstance(projection, exp.Alias) else projection
             for part in expand_star(self.scope, bare):
                 resolved = self._resolve(part)
+                while isinstance(resolved, exp.Paren):
+                    resolved = resolved.this
                 expanded.append((resolved, alias))
                 if alias is not None:
                     self.aliases.setdefault(alias.lower(), resolved)
@@ -230,6 +243,28 @@ class _Builder:
         for node, stem in nodes:
             if node not in self.keys:
                 self.keys[node] = self._input(node, stem)
+        for node in [end for node in self.keys if (end := self._end_of_window(node)) is not None and end not in self.keys]:
+            self.keys[node] = self._input(node, "window_end")
+            self.implied_keys.append(self.keys[node])
+
+    def _end_of_window(self, key: exp.Expr) -> exp.Expr | None:
+        """Give the end of a key that is a window as a struct: only a column can tell when a group closes."""
+        if self.low.continuous is None:
+            return None
+        if isinstance(key, exp.Struct):
+            fields = {part.name: part.expression for part in key.expressions if isinstance(part, exp.PropertyEQ)}
+            return fields["end"].copy() if "end" in fields and bound_mark(fields["end"]) is not None else None
+        leaf = next((leaf for leaf, alias in self._leaves() if isinstance(key, exp.Column) and key.table == alias), None)
+        if leaf is None or key.name not in window_ends(leaf):
+            return None
+        return exp.Dot(this=exp.paren(key), expression=identifier("end"))
+
+    def _equivalents(self, items: list[Item]) -> tuple[tuple[str, str], ...]:
+        keys = set(self.keys.values()) if self.keys is not None and self.low.continuous is not None else set()
+        return tuple((item.name, key) for item in items if item.over is not None for key in keys_told(item.over) if key in keys)
+
+    def _leaves(self) -> Iterator[tuple[Leaf, str]]:
+        return zip(self.sources.leaves, self.sources.aliases(), strict=True)
 
     def _group_nodes(self, group: exp.Group) -> list[tuple[exp.Expr, str]]:
         if any(group.args.get(part) for part in ("rollup", "cube", "grouping_sets", "totals")):
@@ -285,9 +320,15 @@ class _Builder:
                 return column(self._input(part))
             if isinstance(part, exp.Explode):
                 return column(self._input(part, self.names.owned_by(part) or "unnested"))
-            return None
+            if self.low.continuous is not None and bound_mark(part) is not None:
+                return column(self._input(part, self.names.owned_by(part) or "window_bound"))
+            return self._clock(part)
 
         return rewrite_topmost(node, replace)
+
+    def _clock(self, part: exp.Expr) -> exp.Expr | None:
+        """Read the clock where rows come in: what is computed of them later, perhaps again, must find the same."""
+        return column(self._input(part, self.names.owned_by(part) or "now")) if is_clock(part) else None
 
     def _over_groups(self, node: exp.Expr) -> exp.Expr:
         assert self.keys is not None
@@ -322,7 +363,7 @@ class _Builder:
                 return column(self._input(part))
             if part is not node and any(isinstance(child, exp.Query) for child in part.iter_expressions()):
                 return column(self._input(part, "subquery"))
-            return None
+            return self._clock(part)
 
         return rewrite_topmost(node, replace)
 
@@ -340,6 +381,7 @@ class _Builder:
             alias = self.scope.bindings[0].alias
             terms = [sql_of(column(part, alias)) for part in ("_partition", "_offset")]
         else:
+            self.low.refuse_unordered(name)
             return node
         ordered = parse_one(f"{sql_of(core).removesuffix(')')} ORDER BY {', '.join(terms)})", read="duckdb")
         ordered = self.scope.resolve(ordered)

@@ -12,6 +12,15 @@ SYSTEM_SCHEMA = pa.schema([("_timestamp", pa.timestamp("us", "UTC")), ("_partiti
 """The columns that the rows of a source carry besides their own; not in `SELECT *`."""
 
 
+WATERMARK = "_watermark"
+"""What rows read by a continuous query carry besides: the watermark that stood before them. Users' texts cannot name it."""
+
+
+def watermark_type(event_time: pa.DataType) -> pa.DataType:
+    """Give the type of `WATERMARK` for an event time of a type."""
+    return pa.timestamp("us", None if getattr(event_time, "tz", None) is None else "UTC")
+
+
 @dataclass(frozen=True, slots=True)
 class RelationInfo:
     """A relation as SQL sees it. `schema` has the user's columns; `system_columns` tells that rows also carry

@@ -164,6 +164,13 @@ class StreamqParser(DuckDBParser):
     def _parse_table_alias(self, alias_tokens: Collection[TokenType] | None = None) -> exp.TableAlias | None:
         return None if self.at_query_clause() else super()._parse_table_alias(alias_tokens)
 
+    def _parse_group(self, skip_group_by_token: bool = False) -> exp.Group | None:
+        # Behind ALL there is no key, and EMIT is not one.
+        if self._curr.token_type == TokenType.GROUP_BY and self._next.token_type == TokenType.ALL:
+            self._advance(2)
+            return self.expression(exp.Group(all=True))
+        return super()._parse_group(skip_group_by_token)
+
     def _parse_table_hints(self) -> list[exp.Expr] | None:
         return None
 

@@ -90,6 +90,13 @@ def ask_clock(node: exp.Expr) -> exp.Expr:
     return node.transform(ask)
 
 
+def is_clock(node: exp.Expr) -> bool:
+    """Tell whether a node is what `ask_clock` writes for the clock, and no more."""
+    while isinstance(node, exp.Cast):
+        node = node.this
+    return isinstance(node, exp.Placeholder) and node.name == NOW
+
+
 def asks_clock(node: exp.Expr) -> bool:
     """Tell whether `ask_clock` put the clock into a tree."""
     return any(part.name == NOW for part in node.find_all(exp.Placeholder))

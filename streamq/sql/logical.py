@@ -204,6 +204,10 @@ class Block:
     """The names under which `from_sql` has the leaves, by position: ``o`` in ``"orders#1" AS o``."""
     windows: tuple[WindowColumn, ...] = ()
     """The inputs that are bounds of the row's time window."""
+    equivalents: tuple[tuple[str, str], ...] = ()
+    """Items that tell a key's value though they are not it, each with the key: a window as a struct, its end where the start is the key."""
+    implied_keys: tuple[str, ...] = ()
+    """Keys that follow from the other keys (the end of a window that is a key as a struct): a result without them still has its key."""
     sessions: SessionRows | None = None
     """The one leaf's rows get their sessions before anything else happens to them."""
     late: str | None = None

@@ -13,19 +13,29 @@ from itertools import count
 import pyarrow as pa
 from sqlglot import exp
 
-from streamq.sql.binder import SYSTEM_TABLES, BinderSession, BindFailed, Described
+from streamq.sql.aggregates import ORDER_SENSITIVE
+from streamq.sql.binder import SYSTEM_TABLES, WATERMARKED_TABLES, BinderSession, BindFailed, Described
 from streamq.sql.block import lower_select
-from streamq.sql.catalog import CatalogView
+from streamq.sql.catalog import WATERMARK, CatalogView
+from streamq.sql.closing import window_columns
 from streamq.sql.columns import NotLowered
+from streamq.sql.continuous import text_error
+from streamq.sql.diagnostics import find_word
+from streamq.sql.dialect import WINDOW_SHAPES
 from streamq.sql.functions import calls, is_volatile
-from streamq.sql.logical import Block, Derived, Leaf, Named, Query, Scan, Union, Whole
+from streamq.sql.logical import Block, Continuous, Derived, Leaf, Named, Query, Scan, Union, Whole
 from streamq.sql.render import render_whole
+from streamq.sql.sessions import session_rows
+from streamq.sql.sources import derive
+from streamq.sql.statements import Select
 from streamq.sql.tables import leaf_table, map_tables, table_name
-from streamq.sql.text import identifier, name_sql, sql_of, unique_names
+from streamq.sql.text import column, identifier, name_sql, sql_of, unique_names
+from streamq.sql.window_bounds import timed_of
 
 _ORDER_DEPENDENT = frozenset(
     {"first", "last", "any_value", "arbitrary", "list", "array_agg", "string_agg", "listagg", "group_concat", "mode"}
 )
+_SPELLINGS = {"array_agg": ("list",), "listagg": ("string_agg", "group_concat")}
 CteScope = Mapping[str, exp.CTE]
 """The CTEs that a place can name, by lower-case name, in order of definition."""
 
@@ -36,12 +46,38 @@ class Lowering:
 
     session: BinderSession
     catalog: CatalogView
+    continuous: Continuous | None
+    select: Select | None
+    """The statement, for the places of errors in it."""
+    late_relations: set[str]
+    """The relations whose late rows some block drops."""
     _numbers: count[int]
 
-    def __init__(self, session: BinderSession, catalog: CatalogView) -> None:
+    def __init__(
+        self, session: BinderSession, catalog: CatalogView, continuous: Continuous | None = None, select: Select | None = None
+    ) -> None:
         self.session = session
         self.catalog = catalog
+        self.continuous = continuous
+        self.select = select
+        self.late_relations = set()
         self._numbers = count(1)
+
+    def refuse_unordered(self, function: str) -> None:
+        """Refuse an aggregate that depends on the order of rows which have none, in a query whose rows come bit by bit.
+
+        Raises:
+            BindError: the query is continuous.
+        """
+        if self.continuous is not None and self.select is not None:
+            spellings = (function, *_SPELLINGS.get(function, ()))
+            function = next((name for name in spellings if find_word(self.select.sql, name) is not None), function)
+            raise text_error(
+                self.select,
+                f"{function}() depends on the order of its rows, and only rows that are read directly from a source have one",
+                function,
+                f"write ORDER BY inside it: {function}(x ORDER BY ts)",
+            )
 
     def leaf_name(self, stem: str) -> str:
         return f"{stem}#{next(self._numbers)}"
@@ -62,7 +98,8 @@ class Lowering:
             raise NotLowered("volatile function")
         inner = self._enter(node, ctes)
         if isinstance(node, exp.Select):
-            return lower_select(self, node, inner, schema)
+            found = session_rows(node) if self.continuous is not None else None
+            return lower_select(self, node, inner, schema) if found is None else lower_select(self, found[0], inner, schema, found[1])
         if isinstance(node, exp.SetOperation):
             return self._set_operation(node, inner, schema)
         if isinstance(node, exp.Subquery):
@@ -80,11 +117,18 @@ class Lowering:
     def system_table(self, scan: Scan) -> str:
         """Name the binder's table for a scan, with system columns where the relation has them."""
         relation = self.catalog[scan.relation]
+        if scan.columns is not None and WATERMARK in scan.columns and WATERMARK not in relation.schema.names:
+            return f"{WATERMARKED_TABLES}.{name_sql(relation.name)}"
         return (
             f"{SYSTEM_TABLES}.{name_sql(relation.name)}"
             if relation.system_columns and scan.columns is not None
             else name_sql(relation.name)
         )
+
+    def scan_schema(self, scan: Scan) -> pa.Schema:
+        """Give the schema of what a scan reads, as DuckDB has it."""
+        columns = "*" if scan.columns is None else ", ".join(map(name_sql, scan.columns))
+        return self.session.describe(f"SELECT {columns} FROM {self.system_table(scan)}").schema
 
     # CTEs
 
@@ -183,13 +227,13 @@ class Lowering:
         """Give a query's columns the names and types of `schema`, by position."""
         target = self.session.type_names(schema)
         leaf = Derived(self.leaf_name("branch"), query)
-        inputs = tuple(Named(name_sql(name), name) for name in described.schema.names)
+        inputs = tuple(Named(sql_of(column(name, leaf.name)), name) for name in described.schema.names)
         unique = unique_names(schema.names)
         items = tuple(
-            Named(part.sql if given == wanted else f"CAST({part.sql} AS {wanted})", name)
+            Named(name_sql(part.name) if given == wanted else f"CAST({name_sql(part.name)} AS {wanted})", name)
             for part, name, given, wanted in zip(inputs, unique, described.types, target, strict=True)
         )
-        return plain_block(leaf, inputs, items, schema)
+        return replace(plain_block(leaf, inputs, items, schema), windows=tuple(window_columns(leaf).values()))
 
     def _bag_difference(self, node: exp.SetOperation, ctes: CteScope, schema: pa.Schema) -> Whole:
         """Run INTERSECT or EXCEPT in one piece over its two sides, which are queries of their own."""
@@ -207,15 +251,71 @@ class Lowering:
 
     def whole(self, node: exp.Expr, ctes: CteScope, schema: pa.Schema, reason: str) -> Whole:
         """Run a query in one piece over complete relations."""
+        leaves: dict[str, Leaf] = {}
+        if self.continuous is not None:
+            node = self._with_derived(node, ctes, leaves)
         tree = self.standalone(node, ctes)
-        leaves: dict[str, Scan] = {}
+        if self.continuous is not None:
+            self._check_whole(tree, reason)
         replaced = map_tables(tree, lambda table, _local: self._whole_leaf(table, leaves))
         ordered = bool(_unwrap(tree).args.get("order"))
         plan = Whole(sql_of(replaced), tuple(leaves.values()), reason, schema, ordered)
         pruned = self._prune_whole(plan, replaced)
         return pruned if pruned is not None else plan
 
-    def _whole_leaf(self, table: exp.Table, leaves: dict[str, Scan]) -> exp.Expr | None:
+    def _with_derived(self, node: exp.Expr, ctes: CteScope, leaves: dict[str, Leaf]) -> exp.Expr:
+        """Make queries of their own of the queries in FROM: what is said of their rows, such as which are late, is kept."""
+        copy = _unwrap(node).copy()
+        try:
+            inner = self._enter(copy, ctes)
+        except NotLowered:
+            return copy
+        from_ = copy.args.get("from_")
+        items = [from_.this if from_ else None, *(join.this for join in copy.args.get("joins") or ())]
+        for item in items:
+            if isinstance(item, exp.Subquery | exp.Table) and (derived := self._derived(item, inner)) is not None:
+                leaves[derived[1].name] = derived[1]
+                item.replace(derived[0])
+        with_ = copy.args.pop("with_", None)
+        if with_ is not None:
+            needed = _needed(copy, inner)
+            with_.set("expressions", [cte for cte in with_.expressions if cte.alias.lower() in needed])
+            copy.set("with_", with_ if with_.expressions else None)
+        return copy
+
+    def _derived(self, item: exp.Subquery | exp.Table, ctes: CteScope) -> tuple[exp.Expr, Leaf] | None:
+        found = (item.this, ctes, []) if isinstance(item, exp.Subquery) else self.cte_query(item, ctes)
+        alias = item.args.get("alias")
+        plain = not any(item.args.get(part) for part in ("joins", "laterals", "pivots", "sample"))
+        if found is None or found[2] or not plain or (alias is not None and alias.args.get("columns")):
+            return None
+        try:
+            described, _, leaf = derive(self, found[0], item, found[1])
+        except NotLowered:
+            return None
+        return described, leaf
+
+    def _check_whole(self, tree: exp.Expr, reason: str) -> None:
+        """Refuse what SQL that runs whole cannot keep exact in a continuous query.
+
+        Raises:
+            BindError: time windows over a watermark, or an aggregate that depends on an order that the rows have not.
+        """
+        assert self.select is not None
+        for call, name in calls(tree):
+            if name in ORDER_SENSITIVE - {"any_value", "arbitrary"} and call.find(exp.Order) is None:
+                self.refuse_unordered(name)
+        relations = {table_name(table) or "" for table in tree.find_all(exp.Table)}
+        watermarked = any(self.catalog[name].watermark for name in relations if name in self.catalog)
+        if watermarked and any(timed_of(condition) is not None for condition in tree.find_all(exp.Not)):
+            raise text_error(
+                self.select,
+                f"a time window cannot stand in a SELECT that is not taken apart ({reason}): its late rows would not be known",
+                next((word for word in WINDOW_SHAPES if find_word(self.select.sql, word) is not None), "WINDOW"),
+                "put the window into FROM: SELECT … FROM TUMBLE(t, ts, INTERVAL '5' MINUTE)",
+            )
+
+    def _whole_leaf(self, table: exp.Table, leaves: dict[str, Leaf]) -> exp.Expr | None:
         name = table_name(table)
         if name is None or name not in self.catalog:
             return None
@@ -234,7 +334,7 @@ class Lowering:
         if stars or natural or tree.find(exp.Columns, exp.Pivot) is not None:
             return None
         words = {part.name.lower() for part in tree.find_all(exp.Identifier)}
-        leaves = tuple(self._prune_scan(leaf, words) for leaf in plan.leaves if isinstance(leaf, Scan))
+        leaves = tuple(self._prune_scan(leaf, words) if isinstance(leaf, Scan) else leaf for leaf in plan.leaves)
         pruned = replace(plan, leaves=leaves)
         try:
             self._verify(pruned, plan.schema)
@@ -253,6 +353,7 @@ def plain_block(leaf: Leaf, inputs: tuple[Named, ...], items: tuple[Named, ...],
     return Block(
         leaves=(leaf,), joins=(), from_sql=name_sql(leaf.name), where=None, inputs=inputs, keys=None, calls=(), having=None, items=items,
         hidden=0, partition_by=(), qualify=None, distinct=False, order=(), limit=None, offset=0, schema=schema,
+        aliases=(leaf.name,),
     )  # fmt: skip
 
 

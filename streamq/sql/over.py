@@ -48,7 +48,13 @@ def break_ties(node: exp.Expr, columns: Sequence[str]) -> None:
 def partitions(node: exp.Expr) -> Iterator[tuple[str, ...]]:
     """Give the PARTITION BY of every window function in an expression."""
     for window in node.find_all(exp.Window):
-        yield tuple(sql_of(part) for part in window.args.get("partition_by") or ())
+        yield tuple(sql_of(_bare(part)) for part in window.args.get("partition_by") or ())
+
+
+def _bare(node: exp.Expr) -> exp.Expr:
+    while isinstance(node, exp.Paren):
+        node = node.this
+    return node
 
 
 def _tells_ties_apart(window: exp.Window) -> bool:

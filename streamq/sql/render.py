@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
-from streamq.sql.logical import Block, Derived, Leaf, Named, Ordering, Query, Scan, Union, Whole
+from streamq.sql.logical import Block, Derived, Leaf, Named, Ordering, Query, Scan, SessionRows, Union, Whole
+from streamq.sql.sessions import sessions_sql
 from streamq.sql.text import name_sql
 
 TableName = Callable[[Scan], str]
@@ -31,7 +32,8 @@ def render_whole(query: Query, table: TableName = plain_table) -> str:
 
 
 def _render_block(block: Block, table: TableName) -> str:
-    steps = [_leaf(leaf, table) for leaf in (*block.leaves, *block.input_subqueries, *block.output_subqueries)]
+    steps = [_session_leaf(block.leaves[0], block.sessions, table)] if block.sessions is not None else []
+    steps += [_leaf(leaf, table) for leaf in (*block.leaves[len(steps) :], *block.input_subqueries, *block.output_subqueries)]
     where = f" WHERE {block.where}" if block.where is not None else ""
     steps.append(f'"block inputs" AS (SELECT {_named(block.inputs)} FROM {block.from_sql}{where})')
     rows = '"block inputs"'
@@ -91,6 +93,10 @@ def _leaf(leaf: Leaf, table: TableName) -> str:
             return f"{name_sql(leaf.name)} AS ({render_whole(leaf.query, table)})"
         case _:
             assert_never(leaf)
+
+
+def _session_leaf(leaf: Leaf, sessions: SessionRows, table: TableName) -> str:
+    return f"{name_sql(leaf.name)} AS ({sessions_sql(f'WITH {_leaf(leaf, table)} FROM {name_sql(leaf.name)}', sessions)})"
 
 
 def _name_result(sql: str, names: list[str]) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from streamq.sql.text import column
+from streamq.sql.logical import SessionRows
+from streamq.sql.text import column, name_sql
 from streamq.sql.trees import call, hide_from_star, named, number, operand, over, subquery
 
 TIME = "session#time"
@@ -15,6 +16,7 @@ START = "session#start"
 END = "session#end"
 _NEW = "session#new"
 _NUMBER = "session#number"
+_GAP = "streamq session gap"
 
 
 def sessions_of(rows: exp.Select, time: exp.Expression, keys: list[exp.Expression], gap: int) -> exp.Select:
@@ -32,7 +34,39 @@ def sessions_of(rows: exp.Select, time: exp.Expression, keys: list[exp.Expressio
     found = _with_column(numbered, _shifted(over(call("min", column(TIME)), partition), 0), START)
     found.append("expressions", named(_shifted(over(call("max", column(TIME)), partition), gap), END))
     hide_from_star(found, [*added.values(), TIME, _NEW, _NUMBER])
+    found.meta[_GAP] = gap
     return found
+
+
+def session_rows(select: exp.Select) -> tuple[exp.Select, SessionRows] | None:
+    """Tell whether a SELECT is one that `sessions_of` made: give it with its sessions left to who reads its one leaf."""
+    gap = select.meta.get(_GAP)
+    if gap is None:
+        return None
+    *columns, start, end = select.expressions
+    keys = [key.name for key in start.find(exp.Window).args["partition_by"][:-1]]
+    rows = select
+    for _ in ("with numbers", "with starts", "as they come"):
+        rows = rows.args["from_"].this.this
+    outer = exp.Select(
+        expressions=[*(item.copy() for item in columns), named(column(START), start.alias), named(column(END), end.alias)],
+        from_=exp.From(this=subquery(rows.copy(), "session#rows")),
+    )
+    return outer, SessionRows(tuple(name_sql(key) for key in keys), name_sql(TIME), gap, START, END)
+
+
+def sessions_sql(rows: str, sessions: SessionRows) -> str:
+    """Write the rows of a SELECT with the bounds of their sessions, over all of them at once."""
+    time, by = sessions.time, f"PARTITION BY {', '.join(sessions.keys)}" if sessions.keys else ""
+    new, number_ = name_sql(_NEW), name_sql(_NUMBER)
+    elapsed = f"epoch_us({time}) - lag(epoch_us({time})) OVER ({by} ORDER BY {time})"
+    starts = f"SELECT *, CASE WHEN {elapsed} <= {sessions.gap_us} THEN 0 ELSE 1 END AS {new} FROM ({rows})"
+    numbered = f"SELECT *, sum({new}) OVER ({by} ORDER BY {time}) AS {number_} FROM ({starts})"
+    session = f"PARTITION BY {', '.join((*sessions.keys, number_))}"
+    start = f"min({time}) OVER ({session}) + to_microseconds(0)"
+    end = f"max({time}) OVER ({session}) + to_microseconds({sessions.gap_us})"
+    hidden = f"EXCLUDE ({new}, {number_})"
+    return f"SELECT * {hidden}, {start} AS {name_sql(sessions.start)}, {end} AS {name_sql(sessions.end)} FROM ({numbered})"
 
 
 def _starts_session(partition: list[exp.Expression], gap: int) -> exp.Expression:

@@ -12,10 +12,13 @@ from sqlglot import exp
 from streamq.sql.binder import BinderSession, BindFailed
 from streamq.sql.catalog import SYSTEM_SCHEMA
 from streamq.sql.columns import Binding, NotLowered, Scope
-from streamq.sql.logical import Derived, Join, JoinKind, Leaf, Scan
+from streamq.sql.intervals import FoundBound, find_bound
+from streamq.sql.lateness import is_event_time
+from streamq.sql.logical import Derived, Join, JoinKind, Leaf, Scan, SessionRows
 from streamq.sql.tables import table_name
 from streamq.sql.temporal import is_as_of_now
 from streamq.sql.text import column, identifier, name_sql, sql_of
+from streamq.sql.window_bounds import HOPS
 
 if TYPE_CHECKING:
     from streamq.sql.lower import CteScope, Lowering
@@ -45,6 +48,10 @@ class Sources:
     joins: list[Join] = field(default_factory=list)
     items: list[exp.Expr] = field(default_factory=list)
     unnests: bool = False
+    unnests_lists: bool = False
+    """It repeats rows other than for their time windows."""
+    conditions: list[list[exp.Expr]] = field(default_factory=list)
+    """The parts of each join's ON."""
 
     def from_sql(self) -> str:
         """Write the text behind FROM."""
@@ -57,7 +64,7 @@ class Sources:
 
     def direct_scan(self) -> Scan | None:
         """Give the only relation, where FROM is nothing but one."""
-        if len(self.leaves) == 1 and not self.unnests and isinstance(self.leaves[0], Scan):
+        if len(self.leaves) == 1 and not self.unnests_lists and isinstance(self.leaves[0], Scan):
             return self.leaves[0]
         return None
 
@@ -87,6 +94,16 @@ def read_from(low: Lowering, select: exp.Select, ctes: CteScope) -> Sources:
     if not sources.leaves:
         raise NotLowered("no relation")
     return sources
+
+
+def add_session_columns(sources: Sources, sessions: SessionRows, schema: pa.Schema) -> None:
+    """Put the bounds of sessions, which `schema` has as its last columns, into scope as columns of the one leaf."""
+    names = (sessions.start, sessions.end)
+    bounds = [pa.field(name, schema.field(len(schema) - 2 + place).type) for place, name in enumerate(names)]
+    for scope in (sources.scope, sources.visible):
+        (leaf,) = scope.bindings
+        columns = leaf.columns | {name.lower(): name for name in names}
+        scope.bindings[0] = replace(leaf, columns=columns, schema=pa.schema([*leaf.schema, *bounds]), hidden=leaf.hidden | set(names))
 
 
 def _is_comma(join: exp.Join) -> bool:
@@ -140,9 +157,11 @@ def _add_join(low: Lowering, sources: Sources, join: exp.Join, ctes: CteScope) -
     sources.items.append(written)
     if leaf is None:
         sources.unnests = True
+        sources.unnests_lists = sources.unnests_lists or binding.alias != HOPS
     else:
         keys, residual = _keys(low, sources, conditions, binding)
         sources.leaves.append(leaf)
+        sources.conditions.append(conditions)
         joined = _joined("asof" if join.method == "ASOF" else kind, leaf.name, keys, residual, conditions)
         sources.joins.append(replace(joined, as_of_now=is_as_of_now(join.this)))
     if kind in ("semi", "anti"):
@@ -217,7 +236,7 @@ def _read_item(low: Lowering, sources: Sources, node: exp.Expr, ctes: CteScope) 
         case exp.Table() if isinstance(node.this, exp.Identifier):
             return _read_table(low, node, ctes)
         case exp.Subquery():
-            return _derive(low, node.this, node, ctes)
+            return derive(low, node.this, node, ctes)
         case exp.Values() | exp.Unnest() | exp.Table() if low.session.binds(f"FROM {sql_of(node)}"):
             return _read_constant(low, node)
         case exp.Unnest() | exp.Table():
@@ -229,7 +248,7 @@ def _read_item(low: Lowering, sources: Sources, node: exp.Expr, ctes: CteScope) 
 def _read_table(low: Lowering, node: exp.Table, ctes: CteScope) -> tuple[exp.Expr, Binding, Leaf]:
     if (found := low.cte_query(node, ctes)) is not None:
         query, inner, names = found
-        return _derive(low, query, node, inner, names)
+        return derive(low, query, node, inner, names)
     name = table_name(node)
     if name is None or name not in low.catalog:
         raise NotLowered(f"{node.name} is not a relation")
@@ -252,7 +271,7 @@ def _column_aliases(node: exp.Expr) -> list[str]:
     return [part.name for part in alias.args.get("columns") or ()] if isinstance(alias, exp.TableAlias) else []
 
 
-def _derive(
+def derive(
     low: Lowering, query: exp.Expr, node: exp.Expr, ctes: CteScope, names: list[str] | None = None
 ) -> tuple[exp.Expr, Binding, Leaf]:
     """Make a leaf of a query in FROM. `names` are the column names that its CTE gives it."""
@@ -373,6 +392,39 @@ def join_by_where(session: BinderSession, sources: Sources, conditions: list[exp
         joined = _joined("inner", join.right, keys, True, equal)
         joins.append(replace(joined, as_of_now=join.as_of_now) if keys else join)
     return tuple(joins)
+
+
+_TIME_BOUND: frozenset[JoinKind] = frozenset({"inner", "cross", "left", "right", "full", "semi", "anti"})
+
+
+def bound_in_time(
+    low: Lowering, sources: Sources, joins: tuple[Join, ...], conditions: list[exp.Expr]
+) -> tuple[tuple[Join, ...], list[FoundBound]]:
+    """Give joins their time bounds, from ON and, where WHERE has the same effect, from WHERE."""
+    leaves = {leaf.name: leaf for leaf in sources.leaves}
+    bound: list[Join] = []
+    bounds: list[FoundBound] = []
+    for join, on in zip(joins, sources.conditions, strict=True):
+        scope = _before(sources, join)
+        right = next(binding for binding in scope.bindings if binding.leaf == join.right)
+        names = {binding.alias: binding.leaf for binding in scope.bindings if binding.leaf is not None}
+
+        def is_time(part: exp.Column, names: dict[str, str] = names) -> bool:
+            return part.table in names and is_event_time(low, leaves[names[part.table]], part.name)
+
+        said = [*on, *conditions] if join.kind in ("inner", "cross") else on
+        known = join.kind in _TIME_BOUND and not join.as_of_now
+        found = find_bound(said, right.alias, names.get, is_time) if known else None
+        if found is None:
+            bound.append(join)
+            continue
+        bounds.append(found)
+        bound.append(replace(join, time_bound=found.bound))
+        if low.continuous is not None and (added := [condition for condition in found.conditions if condition not in on]):
+            known_on = [join.on] if join.on is not None else []
+            whole = " AND ".join([*known_on, *(sql_of(exp.paren(condition)) for condition in added)])
+            bound[-1] = replace(bound[-1], kind="inner", residual=True, on=whole)
+    return tuple(bound), bounds
 
 
 def _before(sources: Sources, join: Join) -> Scope:

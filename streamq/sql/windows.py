@@ -1,6 +1,5 @@
 """Time windows in plain DuckDB SQL: the three spellings become expressions and relations that mean the same.
 
-All arithmetic is in microseconds since 1970 (UTC), so that windows are aligned to the epoch and their lengths are exact.
 A row without an event time is in no window and goes.
 
 * Tumbling: a window's start is an expression over the row.
@@ -29,15 +28,13 @@ from streamq.sql.trees import (
     is_not_null,
     named,
     number,
-    operand,
     selects_inside_out,
     subquery,
 )
+from streamq.sql.window_bounds import DISTANCE, HOPS, after, before, distance, mark_bound, mark_timed
 
 WatermarkColumn = Callable[[str], str | None]
 """Gives the event time column of a relation, by its lower-case name; None if it has none."""
-_HOPS = "window#hops"
-_DISTANCE = "window#distance"
 _ROWS = "window#rows"
 
 
@@ -58,31 +55,11 @@ def rewrite_time_windows(ast: exp.Expression, watermark_column: WatermarkColumn)
     return copy
 
 
-# The arithmetic
-
-
-def _distance(time: exp.Expression, step: int, offset: int) -> exp.Expression:
-    """Give the microseconds from the last multiple of `step` to `time`."""
-    since: exp.Expression = call("epoch_us", time.copy())
-    if offset % step:
-        since = exp.Paren(this=exp.Sub(this=since, expression=number(offset % step)))
-    positive = exp.Add(this=exp.Mod(this=since, expression=number(step)), expression=number(step))
-    return exp.Mod(this=exp.Paren(this=positive), expression=number(step))
-
-
-def _before(time: exp.Expression, microseconds: exp.Expression) -> exp.Expression:
-    return exp.Sub(this=operand(time), expression=call("to_microseconds", microseconds))
-
-
-def _after(time: exp.Expression, microseconds: int) -> exp.Expression:
-    return exp.Add(this=operand(time), expression=call("to_microseconds", number(microseconds)))
-
-
 def _hops(window: TimeWindow) -> exp.Join:
-    """Repeat each row for each of its windows: `_DISTANCE` is how far it is from the window's start."""
+    """Repeat each row for each of its windows: `DISTANCE` is how far it is from the window's start."""
     slide, size = window.microseconds("slide"), window.microseconds("size")
-    distances = call("range", _distance(window.this, slide, window.microseconds("offset")), number(size), number(slide))
-    alias = exp.TableAlias(this=identifier(_HOPS), columns=[identifier(_DISTANCE)])
+    distances = call("range", distance(window.this, slide, window.microseconds("offset")), number(size), number(slide))
+    alias = exp.TableAlias(this=identifier(HOPS), columns=[identifier(DISTANCE)])
     return exp.Join(this=exp.Unnest(expressions=[distances], alias=alias), kind="CROSS")
 
 
@@ -92,10 +69,11 @@ def _start_and_end(window: TimeWindow) -> tuple[exp.Expression, exp.Expression]:
         return column(START), column(END)
     size = window.microseconds("size")
     if window.args["kind"] == "hop":
-        start = _before(window.this, column(_DISTANCE))
+        start = before(window.this, column(DISTANCE))
     else:
-        start = _before(window.this, _distance(window.this, size, window.microseconds("offset")))
-    return start, _after(start, size)
+        start = before(window.this, distance(window.this, size, window.microseconds("offset")))
+    start = mark_bound(start, window, size)
+    return start, mark_bound(after(start, size), window, 0)
 
 
 # Table functions
@@ -111,7 +89,7 @@ def _window_relation(table: exp.Table) -> exp.Subquery:
         relation.set("alias", exp.TableAlias(this=identifier(relation.name or alias.name or _ROWS)))
     system = _system_columns(table) if isinstance(relation, exp.Table) else []
     rows = exp.Select(expressions=[exp.Star(), *map(column, system)], from_=exp.From(this=relation))
-    add_condition(rows, is_not_null(window.this))
+    add_condition(rows, mark_timed(is_not_null(window.this), window))
     if window.args["kind"] == "session":
         rows = sessions_of(rows, window.this, window.args.get("keys") or [], window.microseconds("gap"))
         for bound, name in zip(rows.expressions[-2:], ("window_start", "window_end"), strict=True):
@@ -119,7 +97,7 @@ def _window_relation(table: exp.Table) -> exp.Subquery:
     else:
         if window.args["kind"] == "hop":
             rows.append("joins", _hops(window))
-            hide_from_star(rows, [_DISTANCE])
+            hide_from_star(rows, [DISTANCE])
         start, end = _start_and_end(window)
         rows.append("expressions", named(start, "window_start"))
         rows.append("expressions", named(end, "window_end"))
@@ -164,10 +142,10 @@ def _rewrite_select(select: exp.Select, watermark_column: WatermarkColumn) -> No
     if kind == "session":
         _read_sessions(select, prototype)
     else:
-        add_condition(select, is_not_null(prototype.this))
+        add_condition(select, mark_timed(is_not_null(prototype.this), prototype))
         if kind == "hop":
             select.append("joins", _hops(prototype))
-            hide_from_star(select, [_DISTANCE])
+            hide_from_star(select, [DISTANCE])
     for node in [node for node in clause_nodes(select, (*INPUT_CLAUSES, *OUTPUT_CLAUSES)) if isinstance(node, TimeWindow)]:
         _replace_window(node, *_start_and_end(prototype))
 
@@ -179,7 +157,8 @@ def _replace_window(node: TimeWindow, start: exp.Expression, end: exp.Expression
     if isinstance(parent, exp.Dot) and parent.expression.name.lower() in ("start", "end"):
         field = parent.expression.name.lower()
         replacement = start if field == "start" else end
-        parent.replace(named(replacement, field) if isinstance(parent.parent, exp.Select) else exp.Paren(this=replacement))
+        bare = replacement if isinstance(parent.parent, exp.Alias) else exp.Paren(this=replacement)
+        parent.replace(named(replacement, field) if isinstance(parent.parent, exp.Select) else bare)
     elif _identifies_rows(node):
         node.replace(start)
     else:
@@ -253,7 +232,7 @@ def _read_sessions(select: exp.Select, window: TimeWindow) -> None:
     for clause in INPUT_CLAUSES:
         if value := select.args.pop(clause, None):
             rows.set(clause, value)
-    add_condition(rows, is_not_null(window.this))
+    add_condition(rows, mark_timed(is_not_null(window.this), window))
     if any(isinstance(item, exp.Star) for item in select.expressions):
         rows.append("expressions", exp.Star())
     _keep_names(select)

@@ -12,6 +12,7 @@ from streamq.plan.continuous.draft import Draft
 from streamq.plan.continuous.names import column_of
 from streamq.plan.continuous.recompute import group_columns, recompute
 from streamq.plan.continuous.rows import SINGLE, Facts, Key, Placement, Rows, Step, as_named
+from streamq.plan.continuous.state import MERGE
 from streamq.plan.dataflow import INPUT, Accumulate, Aggregate, Closing, Distinct, Gather, Hash, Keep, Recompute, edges
 from streamq.plan.render import is_name, named, quote, select
 from streamq.sql.logical import Block, Call, Named
@@ -54,10 +55,7 @@ def _facts(block: Block, rows: Rows, placed: Placement, *, complete: bool) -> Fa
     facts = rows.facts.through(keys, rows.names)
     names: Key = tuple(frozenset({key.name}) for key in keys)
     windows = {name: window for name, window in facts.windows.items() if name in {key.name for key in keys}}
-    timely = None
-    if complete and windows and not any(window.inclusive for window in windows.values()):
-        timely = max(window.plus_us + window.delay_us for window in windows.values())
-    return Facts(_without_bounds(names, windows), placed, windows, frozenset(windows) if complete else frozenset(), timely)
+    return Facts(_without_bounds(names, windows), placed, windows, frozenset(windows) if complete else frozenset())
 
 
 def _without_bounds(key: Key, windows: Mapping[str, object]) -> Key:
@@ -159,7 +157,8 @@ def _projected(draft: Draft, block: Block, rows: Rows, kept: Sequence[Kept]) -> 
     for call in kept:
         if call.argument is not None and call.sql is not None:
             columns.setdefault(call.argument, Named(call.sql, call.argument))
-    if all(column_of(column.sql, rows.names) == column.name for column in columns.values()) and not rows.steps:
+    bare = all(column_of(column.sql, rows.names) == column.name for column in columns.values())
+    if bare and (not rows.steps or columns.keys() == set(rows.names)):
         return rows
     if not columns:
         columns["one"] = Named("1", "one")
@@ -226,9 +225,7 @@ def _in_two_phases(draft: Draft, block: Block, rows: Rows, path: str, kept: Sequ
     sql = select(named(columns), source)
     schema = draft.describe(sql, {INPUT: partial.schema})
     draft.because("one group of all rows: every partition aggregates its own, and partition 0 merges a row of each")
-    node = Recompute(
-        f"{path}/merge", (draft.edge(partial, Gather()),), (INPUT,), ((),), sql, schema, retracts=True, label="merge aggregate"
-    )
+    node = Recompute(f"{path}/merge", (draft.edge(partial, Gather()),), (INPUT,), ((),), sql, schema, retracts=True, label=MERGE)
     return draft.add(node, Facts(key=(), placed=SINGLE), (call.call.name for call in kept if call.wide))
 
 

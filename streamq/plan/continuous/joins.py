@@ -11,7 +11,7 @@ from streamq.errors import BindError
 from streamq.plan.continuous.draft import Draft
 from streamq.plan.continuous.names import column_of
 from streamq.plan.continuous.recompute import recompute
-from streamq.plan.continuous.rows import SINGLE, Facts, Key, Placement, Rows, Window, as_named
+from streamq.plan.continuous.rows import SINGLE, Facts, Key, Placement, Rows, as_named
 from streamq.plan.continuous.sources import PlanQuery, Source, open_leaf, project_inputs, recomputed_inputs, subquery_sides
 from streamq.plan.dataflow import INPUT, WEIGHT, Broadcast, Exchange, Gather, Hash, Interval, Keep, Lookup
 from streamq.plan.dataflow import Join as JoinNode
@@ -135,10 +135,9 @@ def _chain(draft: Draft, block: Block, sources: Sequence[Source], path: str, pla
         rows = _join(draft, join, rows, visible, right, f"{path}/join{number}")
         if join.kind not in ("semi", "anti"):
             visible.append(right)
-    rows = _finished(draft, rows, path)
     sides = subquery_sides(draft, block.input_subqueries, f"{path}/where", plan)
     source = structs(visible, quote(draft.source(rows)), (quote(WEIGHT),) if rows.weighted else ())
-    return project_inputs(draft, block, draft.opened(rows), path, source, sides)
+    return _finished(draft, project_inputs(draft, block, draft.opened(rows), path, source, sides), path)
 
 
 def _flat(draft: Draft, source: Source) -> Rows:
@@ -185,10 +184,13 @@ def _join(draft: Draft, join: Join, left: Rows, visible: Sequence[Source], right
     right_rows, right_names = _keyed(draft, right_rows, [right], [*join.right_keys, *([bound.right] if bound else [])], "right")
     left_rows, right_rows = draft.settled(left_rows, f"{path}/left"), draft.settled(right_rows, f"{path}/right")
     interval = None
-    if bound is not None and not left_rows.retracts and not right_rows.retracts:
-        delay = max(left_rows.facts.timely_us or 0, right_rows.facts.timely_us or 0)
+    delays = left_rows.facts.timely_us, right_rows.facts.timely_us
+    if bound is not None and not left_rows.retracts and not right_rows.retracts and delays[0] is not None and delays[1] is not None:
+        # Rows that come later than their time says meet others that must still be there.
+        delay = max(delays[0], delays[1])
         interval = Interval(left_names.pop(), right_names.pop(), bound.lower_us - delay, bound.upper_us + delay)
     elif bound is not None:
+        draft.because(f"{join.right} is joined within a time, but rows of one side can be of any age: both sides are kept")
         left_names.pop(), right_names.pop()
     exchanges = _exchanges(draft, join, left_rows, right_rows, left_names, right_names)
     edges = draft.edge(left_rows, exchanges[0]), draft.edge(right_rows, exchanges[1])
@@ -264,18 +266,15 @@ def _facts(
     *,
     lookup: bool,
 ) -> Facts:
-    """Say what is known of the rows of a join."""
+    """Say what is known of the rows of a join. Which of them have windows, the block says."""
+    timely, complete = None, frozenset[str]()
     if lookup:
-        windows, timely = dict(left.facts.windows), left.facts.timely_us
+        timely, complete = left.facts.timely_us, left.facts.complete
     elif interval is not None:
         timely = max(interval.upper_us, -interval.lower_us, 0)
-        windows = {name: replace(w, delay_us=w.delay_us + timely) for name, w in {**left.facts.windows, **right.facts.windows}.items()}
-    else:
-        windows, timely = _joined_windows(join, left, right, keys), None
-    complete = left.facts.complete if lookup and left.facts.complete else frozenset()
+    windows = {**right.facts.windows, **left.facts.windows}
     key = left.facts.key if join.kind in ("semi", "anti") else _both_keys(join, left.facts.key, right.facts.key, keys)
-    names = {*left.names, *(() if join.kind in ("semi", "anti") else right.names)}
-    return Facts(key, _placement(join, left, keys, exchanges), {n: w for n, w in windows.items() if n in names}, complete, timely)
+    return Facts(key, _placement(join, left, keys, exchanges), windows, complete, timely)
 
 
 def _placement(join: Join, left: Rows, keys: tuple[Sequence[str], Sequence[str]], exchanges: tuple[Exchange, Exchange]) -> Placement:
@@ -302,17 +301,3 @@ def _both_keys(join: Join, left: Key | None, right: Key | None, keys: tuple[Sequ
         parts = [part | {a for a, b in equal if b in part and join.kind != "right"} for part in parts]
         parts = [part | {b for a, b in equal if a in part and join.kind != "left"} for part in parts]
     return tuple(parts)
-
-
-def _joined_windows(join: Join, left: Rows, right: Rows, keys: tuple[Sequence[str], Sequence[str]]) -> dict[str, Window]:
-    """Find the windows by which both sides are joined: when such a window has closed on both, nothing of it changes any more."""
-    windows: dict[str, Window] = {}
-    for a, b in zip(*keys, strict=True):
-        own, other = left.facts.windows.get(a), right.facts.windows.get(b)
-        if own is None or other is None or own.inclusive != other.inclusive:
-            continue
-        delay = max(own.plus_us + own.delay_us, other.plus_us + other.delay_us) - own.plus_us
-        window = replace(own, delay_us=delay)
-        windows |= {a: window} if join.kind in LEFT_ROWS else {}
-        windows |= {b: window} if join.kind in ("inner", "right") else {}
-    return windows

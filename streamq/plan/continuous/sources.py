@@ -15,13 +15,11 @@ from streamq.plan.continuous.rows import SINGLE, Facts, Rows, Window, as_named
 from streamq.plan.dataflow import Hash, Read, Sessions, Side
 from streamq.plan.render import named, quote, select
 from streamq.plan.sources import describe as leaf_text
-from streamq.sql.catalog import SYSTEM_SCHEMA, RelationInfo
+from streamq.sql.catalog import SYSTEM_SCHEMA, WATERMARK, RelationInfo, watermark_type
 from streamq.sql.logical import Block, Derived, Leaf, Named, Query, Scan, SessionRows
 
 PlanQuery = Callable[[Query, str], Rows]
 """Plans a query under a path."""
-WATERMARK = "_watermark"
-"""The watermark before a row in its partition, which rows of sources carry where it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +48,21 @@ def open_leaf(draft: Draft, leaf: Leaf, path: str, plan: PlanQuery, *, plainly: 
 
 def _read(draft: Draft, scan: Scan, path: str, *, plainly: bool) -> Rows:
     relation = draft.catalog[scan.relation]
-    known = {name: field for field in (*relation.schema, *SYSTEM_SCHEMA, _watermark_field(relation)) for name in (field.name,)}
+    known = {field.name: field for field in (*_watermark_field(relation), *SYSTEM_SCHEMA, *relation.schema)}
     names = relation.schema.names if scan.columns is None else (scan.columns or relation.schema.names[:1])
     changes = relation.kind in ("table", "view")
     if changes and plainly:
         draft.endless[relation.name] = relation.kind
     node = Read(f"{path}/read", scan, pa.schema([known[name] for name in names]), changes)
-    return draft.add(node, Facts(key=_primary_key(relation, names)))
+    timely = 0 if relation.watermark is not None and not changes else None
+    return draft.add(node, Facts(key=_primary_key(relation, names), timely_us=timely))
 
 
-def _watermark_field(relation: RelationInfo) -> pa.Field:
-    """Give the column as feeds have it: with a time zone only if the event time has one, as comparing the two costs DuckDB much."""
-    zoned = relation.watermark is not None and relation.schema.field(relation.watermark[0]).type.tz is not None
-    return pa.field(WATERMARK, pa.timestamp("us", "UTC" if zoned else None))
+def _watermark_field(relation: RelationInfo) -> list[pa.Field]:
+    """Give the column of the watermark before a row, as feeds have it, if the relation has one."""
+    if relation.watermark is None:
+        return []
+    return [pa.field(WATERMARK, watermark_type(relation.schema.field(relation.watermark[0]).type))]
 
 
 def _primary_key(relation: RelationInfo, names: Sequence[str]) -> tuple[frozenset[str], ...] | None:
@@ -81,33 +81,23 @@ def project_inputs(draft: Draft, block: Block, rows: Rows, path: str, source: st
     facts = rows.facts.through(inputs, rows.names)
     if block.unnests:
         facts = replace(facts, key=None)
-    if sides:
-        facts = replace(facts, windows={}, complete=frozenset(), timely_us=None)
     facts = _with_windows(block, facts, path)
-    return draft.step(
-        rows,
-        inputs,
-        source=source,
-        where=block.where,
-        lossless=not block.unnests,
-        label=what,
-        facts=facts,
-        sides=sides,
-        name=f"inputs of {path}",
-    )
+    if sides:
+        facts = replace(facts, complete=frozenset(), timely_us=None)
+    lossless = not block.unnests
+    return draft.step(rows, inputs, source=source, where=block.where, lossless=lossless, label=what, facts=facts, sides=sides)
 
 
 def _with_windows(block: Block, facts: Facts, path: str) -> Facts:
-    """Add what the block's time windows say, where no late row can come: those are dropped, or every row comes at its window's close."""
-    delay = 0 if block.late is not None else facts.timely_us
-    if delay is None:
-        return facts
-    own = {
-        window.name: Window(f"{path} {window.kind}", window.plus_us, delay)
-        for window in block.windows
-        if window.kind != "session" and window.name not in facts.windows
-    }
-    return replace(facts, windows={**facts.windows, **own})
+    """Take over which inputs tell when the rows' windows close, and forget all others."""
+    windows = {}
+    for window in block.windows:
+        known = facts.windows.get(window.name)
+        if known is not None and known.plus_us <= window.plus_us:
+            windows[window.name] = replace(known, delay_us=window.plus_us - known.plus_us)
+        else:
+            windows[window.name] = Window(f"{path} {window.kind}", window.plus_us, inclusive=window.kind == "session")
+    return replace(facts, windows=windows, complete=facts.complete & windows.keys())
 
 
 def subquery_sides(draft: Draft, leaves: Sequence[Leaf], path: str, plan: PlanQuery) -> list[Side]:
@@ -144,7 +134,8 @@ def with_sessions(draft: Draft, block: Block, sessions: SessionRows, rows: Rows,
     bound = draft.describe(f"SELECT {quote(time)} + to_microseconds(0) AS bound FROM rows", {"rows": rows.schema}).field(0).type
     schema = pa.schema([*rows.schema, pa.field(sessions.start, bound), pa.field(sessions.end, bound)])
     exchange = draft.hashed(rows, owns)
-    final = draft.final and not rows.retracts
+    closes = any(window.kind == "session" for window in block.windows)
+    final = draft.final and closes and not rows.retracts
     node = Sessions(
         f"{path}/sessions",
         draft.edge(rows, exchange),
@@ -156,8 +147,9 @@ def with_sessions(draft: Draft, block: Block, sessions: SessionRows, rows: Rows,
         final,
         schema,
         retracts=not final,
+        closes=closes,
     )
-    windows = {sessions.end: Window(path, 0, inclusive=True)} if block.late is not None else {}
+    windows = {sessions.end: Window(path, 0, inclusive=True)} if closes else {}
     placed = exchange.columns if isinstance(exchange, Hash) else SINGLE
     complete = frozenset(windows) if final else frozenset()
     return draft.add(node, Facts(placed=placed, windows=windows, complete=complete), draft.wide(rows))
