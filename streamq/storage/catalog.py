@@ -21,9 +21,11 @@ from streamq.storage.feeds import Feed, Followers, Wanted
 from streamq.storage.insertion import Insertion, write
 from streamq.storage.rows import InsertResult
 from streamq.storage.source import PushedSource
-from streamq.storage.table import KeyedTable, TableStore
+from streamq.storage.stored import StoredRows, TableStore
+from streamq.storage.table import KeyedTable
 from streamq.storage.text import did_you_mean
 from streamq.storage.versions import TableVersion
+from streamq.storage.view import MaterializedView
 
 Key = TypeVar("Key")
 
@@ -138,8 +140,9 @@ class Catalog:
             keys = (*reversed(dependents), entry.name.lower())
             gone = tuple(self._entries[key] for key in keys)
             self._entries = {key: kept for key, kept in self._entries.items() if key not in keys}
-            if isinstance(entry, PushedSource | KeyedTable):
-                entry.drop()
+            for relation in gone:
+                if isinstance(relation, PushedSource | StoredRows):
+                    relation.drop()
             return gone
 
     def create_source(self, statement: CreateSource) -> bool:
@@ -169,6 +172,20 @@ class Catalog:
                 return False
             self._check_free(statement.name)
             return self.add(KeyedTable.create(statement, store=self._tables))
+
+    def create_materialized(
+        self, name: str, schema: pa.Schema, *, sql: str, key: tuple[str, ...] | None, reads: Iterable[str]
+    ) -> MaterializedView:
+        """Make an empty materialized view; whoever runs its query fills it.
+
+        Raises:
+            BindError: the name is taken, or a column cannot be kept.
+        """
+        with self.commits.cut():
+            self._check_free(name)
+            made = MaterializedView(name, schema, sql=sql, key=key, reads=frozenset(reads), store=self._tables)
+            self.add(made)
+            return made
 
     def insert(self, name: str, data: object) -> InsertResult:
         """Insert rows, of any form that `rows.table_of` takes, into a source or table. The calling thread waits for room where a
@@ -267,7 +284,7 @@ class Catalog:
     def close(self) -> None:
         """Give the memory of all tables back, and refuse inserts that wait for room. Snapshots stay readable."""
         for relation in self.relations():
-            if isinstance(relation, PushedSource):
+            if isinstance(relation, PushedSource | KeyedTable):
                 relation.close()
         self._tables.close()
 
@@ -282,7 +299,7 @@ class Catalog:
         while waiting:
             target = waiting.pop(0)
             for key, entry in self._entries.items():
-                if isinstance(entry, View) and target in {read.lower() for read in entry.reads}:
+                if isinstance(entry, View | MaterializedView) and target in {read.lower() for read in entry.reads}:
                     found.pop(key, None)
                     found[key] = None
                     waiting.append(key)
@@ -338,13 +355,13 @@ class Catalog:
     def open_feeds(self, wanted: Mapping[Key, Wanted]) -> Mapping[Key, Feed]:
         """Open feeds at one cut of all relations: the history of each ends at the same write, and every later one is in its feed.
 
-        Waits for a write to a table that is running, if a table is among them.
+        Waits for a write to a table or materialized view that is running, if one is among them.
 
         Raises:
             BindError: a name is unknown or a view's.
         """
         with ExitStack() as locks:
-            if any(isinstance(self.relation(scan.relation), KeyedTable) for scan in wanted.values()):
+            if any(isinstance(self.relation(scan.relation), StoredRows) for scan in wanted.values()):
                 locks.enter_context(self._tables.writing)
             locks.enter_context(self.commits.cut())
             opened: dict[Key, Feed] = {}
@@ -392,7 +409,7 @@ class Catalog:
 
 
 def _open(relation: Relation, wanted: Wanted) -> Feed:
-    if isinstance(relation, PushedSource | KeyedTable):
+    if isinstance(relation, PushedSource | StoredRows):
         return relation.follow(wanted.columns, wanted.start)
     return BoundedFeed(relation, wanted.columns, wanted.start)
 
@@ -412,6 +429,8 @@ def _state(relation: Relation) -> RelationState:
             )
         case KeyedTable():
             return RelationState(relation.name, "table", relation.rows, relation.bytes, 1, relation.inserted, False, relation.followers)
+        case MaterializedView():
+            return RelationState(relation.name, "view", relation.rows, relation.bytes, 1, None, False, relation.followers)
         case _:
             snapshot = relation.snapshot()
             return RelationState(relation.name, relation.kind, snapshot.rows, snapshot.bytes, 1, None, True, Followers())
@@ -423,6 +442,8 @@ def _kind(entry: Relation | View) -> RelationKind:
 
 def _said(entry: Relation | View) -> str:
     """Say for people what an entry is."""
+    if isinstance(entry, MaterializedView):
+        return "materialized view"
     kind = _kind(entry)
     return "registered relation" if kind == "registered" else kind
 
@@ -442,4 +463,4 @@ def _info(entry: Relation | View) -> RelationInfo:
 
 def _how_to_drop(entry: Relation | View) -> str:
     kind = _kind(entry)
-    return "use unregister()" if kind == "registered" else f"use DROP {kind.upper()}"
+    return "use unregister()" if kind == "registered" else f"use DROP {_said(entry).upper()}"

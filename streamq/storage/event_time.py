@@ -6,6 +6,7 @@ import duckdb
 import pyarrow as pa
 
 from streamq.errors import BindError
+from streamq.storage.feeds import WATERMARK
 from streamq.storage.session import private_session
 from streamq.storage.text import did_you_mean, identifier, type_name
 
@@ -18,6 +19,7 @@ def event_time(name: str, schema: pa.Schema, watermark: str) -> tuple[str, str]:
     Raises:
         BindError: there is no such column, or the expression is no timestamp.
     """
+    _check_free(name, schema, None)
     times = [field for field in schema if pa.types.is_timestamp(field.type)]
     with private_session() as con:
         for field in () if _binds(con, f"SELECT ({watermark})") else times:
@@ -43,12 +45,18 @@ def _binds(con: duckdb.DuckDBPyConnection, sql: str) -> bool:
     return True
 
 
+def _check_free(name: str, schema: pa.Schema, sql: str | None) -> None:
+    if WATERMARK in {column.lower() for column in schema.names}:
+        raise BindError(f"{name} has a watermark, and so a column {WATERMARK!r} already", sql=sql, hint="give your column another name")
+
+
 def check_watermark(name: str, schema: pa.Schema, column: str, watermark: str, *, sql: str | None = None) -> tuple[str, str]:
     """Check that `column` is a timestamp and `watermark` a timestamp made of it; gives both, the column as the schema spells it.
 
     Raises:
         BindError: there is no such column, or one of the two is no timestamp.
     """
+    _check_free(name, schema, sql)
     field = next((field for field in schema if field.name.lower() == column.lower()), None)
     if field is None:
         raise BindError(

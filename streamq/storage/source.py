@@ -39,7 +39,10 @@ PIECE_ROWS = 8_192
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Rows for one shard, and their places in what is inserted."""
+    """Rows for one shard, a copy that is the source's own, and their places in what is inserted.
+
+    Of rows without a key `shard` counts from the shard whose turn it is.
+    """
 
     shard: int
     rows: pa.RecordBatch
@@ -168,9 +171,9 @@ class PushedSource:
             SourceError: the rows do not fit the schema.
         """
         table = table_of(data, self.schema, relation=self.name)
-        return SourceInsertion(self, table, self._route(table) if self.partition_by else None)
+        return SourceInsertion(self, table, self._route(table) if self.partition_by else self._deal(table))
 
-    def append(self, table: pa.Table, routed: Sequence[_Piece] | None, notify: Notify) -> InsertResult | None:
+    def append(self, table: pa.Table, pieces: Sequence[_Piece], notify: Notify) -> InsertResult | None:
         """Do what `Insertion.attempt` promises."""
         with self._commits.cut():
             self._check_open()
@@ -181,10 +184,11 @@ class PushedSource:
             with self._commits.commit() as number:
                 arrived_us = max(self._last_us, self._clock_us())
                 first = self._inserted
-                pieces = self._deal(table) if routed is None else routed
-                stamped = [(piece.shard, self._stamp(piece.rows, piece.places + first, arrived_us)) for piece in pieces]
-                for shard, rows in stamped:
-                    self._shards[shard].append(rows)
+                stamped = [self._stamp(piece.rows, piece.places + first, arrived_us) for piece in pieces]
+                for piece, rows in zip(pieces, stamped, strict=True):
+                    self._shards[(self._next_shard + piece.shard) % len(self._shards)].append(rows)
+                if not self.partition_by:
+                    self._next_shard = (self._next_shard + len(pieces)) % len(self._shards)
                 self._inserted += table.num_rows
                 self._last_us = arrived_us
                 feeds = self._feeds if table.num_rows else ()
@@ -320,23 +324,16 @@ class PushedSource:
 
     def _deal(self, table: pa.Table) -> list[_Piece]:
         length = max(PIECE_ROWS, -(-table.num_rows // len(self._shards)))
-        pieces = []
+        pieces: list[_Piece] = []
         for first, batch in _batches(table):
             for start in range(0, batch.num_rows, length):
-                rows = batch.slice(start, length)
-                pieces.append(
-                    _Piece(
-                        self._next_shard,
-                        rows,
-                        np.arange(first + start, first + start + rows.num_rows),
-                    )
-                )
-                self._next_shard = (self._next_shard + 1) % len(self._shards)
+                rows = own_copy(batch.slice(start, length))
+                pieces.append(_Piece(len(pieces), rows, np.arange(first + start, first + start + rows.num_rows)))
         return pieces
 
     def _stamp(self, rows: pa.RecordBatch, sequence: NDArray[np.int64], arrived_us: int) -> pa.RecordBatch:
         arrived = pa.array(np.full(len(sequence), arrived_us)).cast(SYSTEM_SCHEMA.field("_timestamp").type)
-        return own_copy(pa.RecordBatch.from_arrays([*rows.columns, arrived, pa.array(sequence)], schema=self._stored))
+        return pa.RecordBatch.from_arrays([*rows.columns, arrived, pa.array(sequence)], schema=self._stored)
 
     def _drop_expired(self) -> None:
         if self._options.retention is not None:
@@ -365,14 +362,14 @@ class PushedSource:
 class SourceInsertion:
     """An `Insertion` of rows that fit the source."""
 
-    def __init__(self, source: PushedSource, table: pa.Table, routed: Sequence[_Piece] | None) -> None:
+    def __init__(self, source: PushedSource, table: pa.Table, pieces: Sequence[_Piece]) -> None:
         self._source = source
         self._table = table
-        self._routed = routed
+        self._pieces = pieces
 
     def attempt(self, notify: Notify) -> InsertResult | None:
         """Append the rows. See `Insertion`."""
-        return self._source.append(self._table, self._routed, notify)
+        return self._source.append(self._table, self._pieces, notify)
 
     def abandon(self, notify: Notify) -> None:
         """Forget a `notify`. See `Insertion`."""

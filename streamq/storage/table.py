@@ -1,12 +1,7 @@
-"""Tables with a primary key, kept in a DuckDB of the database's own: insert is upsert, UPDATE and DELETE are SQL.
-
-A write is one transaction, and becomes visible with its commit; a snapshot is a transaction too (see `versions`). So nobody
-who reads waits for a large write, and no write waits for a copy of the table.
-"""
+"""Tables with a primary key: insert is upsert, UPDATE and DELETE are SQL."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 
 import duckdb
@@ -17,52 +12,31 @@ from streamq.errors import (
     DataError,
     ResourceLimit,
     SourceError,
+    StreamClosed,
     StreamqError,
 )
 from streamq.plan.relations import RelationKind
 from streamq.sql.diagnostics import bind_error, read_complaint
 from streamq.sql.statements import CreateTable, Delete, Parameters, Update
-from streamq.storage.commits import Commits
-from streamq.storage.feeds import Followers, Start
 from streamq.storage.insertion import Notify, write
 from streamq.storage.rows import InsertResult, table_of
-from streamq.storage.session import private_session
-from streamq.storage.table_feed import Change, TableFeed
+from streamq.storage.stored import StoredRows, TableStore, count
+from streamq.storage.table_feed import Change
 from streamq.storage.text import did_you_mean, identifier
 from streamq.storage.types import arrow_schema
-from streamq.storage.versions import TableVersion
 
+MAX_BACKLOG_BYTES = 32 << 20
+"""Changes that wait for one follower beyond this keep inserts waiting. They are not summed up: a PROCTIME join needs each in its place."""
 _INPUT = "inserted rows"
 _PLACE = "inserted rows: place"
 _OLD = "rows before the update"
 _TOUCHED = "touched rows"
-_REMOVED = "removed rows"
-_ADDED = "added rows"
 
 
-class TableStore:
-    """The DuckDB in which a database keeps its tables.
-
-    `con` is for writes; who uses it holds `writing`, and takes the commit lock inside of that, never around it.
-    """
-
-    def __init__(self, commits: Commits) -> None:
-        self.commits = commits
-        self.writing = threading.Lock()
-        self.con = private_session()
-
-    def close(self) -> None:
-        """Give the memory of all tables back. Snapshots stay readable."""
-        with self.writing:
-            self.con.close()
-
-
-class KeyedTable:
+class KeyedTable(StoredRows):
     """A table with a primary key. Every method may be called from any thread."""
 
     kind: RelationKind = "table"
-    system_columns = False
-    watermark: tuple[str, str] | None = None
 
     def __init__(
         self,
@@ -78,16 +52,8 @@ class KeyedTable:
                 hint="name the columns that identify a row: PRIMARY KEY (id)",
             )
         by_lower = {column.lower(): column for column in schema.names}
-        self.name = name
-        self.schema = schema
-        self.primary_key = tuple(by_lower[key.lower()] for key in primary_key)
-        self._store = store
-        self._written = 0
-        self._rows = 0
-        self._version: TableVersion | None = None
-        self._last_bytes = 0
-        self._dropped = False
-        self._feeds: tuple[TableFeed, ...] = ()
+        super().__init__(name, schema, tuple(by_lower[key.lower()] for key in primary_key), store)
+        self._closed = False
         with store.con.cursor() as con:
             self._create(con)
 
@@ -101,38 +67,10 @@ class KeyedTable:
         schema = arrow_schema(statement.name, statement.columns, primary_key=statement.primary_key)
         return cls(statement.name, schema, statement.primary_key, store=store)
 
-    @property
-    def rows(self) -> int:
-        """How many rows there are now."""
-        return self._rows
-
-    @property
-    def bytes(self) -> int:
-        """How many bytes the rows took when they were last read; 0 before the first time."""
-        version = self._version
-        known = None if version is None else version.bytes_read_out
-        return self._last_bytes if known is None else known
-
-    @property
-    def inserted(self) -> int:
-        """How many rows were ever inserted."""
-        return self._written
-
-    @property
-    def dropped(self) -> bool:
-        """Whether the database has no such table any more."""
-        return self._dropped
-
-    @property
-    def followers(self) -> Followers:
-        """How many feeds follow, and how far the slowest is behind."""
-        feeds = self._feeds
-        rows, size = max((feed.behind for feed in feeds), default=(0, 0))
-        return Followers(len(feeds), rows, size)
-
     def insert(self, data: object) -> InsertResult:
         """Write rows of any form that `rows.table_of` takes; a row with a key that exists replaces the old one, and of
-        several rows with one key the last counts. All of them are written or, on an error, none.
+        several rows with one key the last counts. All of them are written or, on an error, none. The calling thread waits while a
+        feed has left too many changes waiting.
 
         Raises:
             SourceError: the rows do not fit the schema.
@@ -147,9 +85,15 @@ class KeyedTable:
         """
         return TableInsertion(self, table_of(data, self.schema, relation=self.name))
 
-    def upsert(self, rows: pa.Table) -> InsertResult:
-        """Write rows that fit the schema."""
+    def upsert(self, rows: pa.Table, notify: Notify) -> InsertResult | None:
+        """Do what `Insertion.attempt` promises."""
+        with self._store.commits.cut():
+            self._check_open()
+            if any(feed.backlog > MAX_BACKLOG_BYTES for feed in self._feeds):
+                self._waiting.add(notify)
+                return None
         with self._store.writing:
+            self._check_open()
             first = self._written
             self._upsert(rows)
         return InsertResult(rows.num_rows, first, first + rows.num_rows - 1)
@@ -179,35 +123,22 @@ class KeyedTable:
         sql = f"DELETE FROM {identifier(self.name)}{_where(statement.where)}"
         return self._write(lambda con: self._changing(con, sql, parameters, lambda gone: self._net(gone, gone.slice(0, 0))), statement.sql)
 
-    def follow(self, columns: tuple[str, ...] | None, start: Start = "earliest") -> TableFeed:
-        """Open a feed of the rows as they are now and of every later change. Who calls holds `TableStore.writing`, since a write in
-        progress has not kept what it changes.
-        """
-        assert self._store.writing.locked()
+    def abandon(self, notify: Notify) -> None:
+        """Do what `Insertion.abandon` promises."""
         with self._store.commits.cut():
-            feed = TableFeed(self, columns, self.snapshot())
-            self._feeds = (*self._feeds, feed)
-            return feed
+            self._waiting.discard(notify)
 
-    def unfollow(self, feed: TableFeed) -> None:
-        """Keep nothing for a feed any more."""
+    def close(self) -> None:
+        """Tell who waits for room that the database has been closed."""
         with self._store.commits.cut():
-            self._feeds = tuple(other for other in self._feeds if other is not feed)
+            self._closed = True
+            self._waiting.call_all()
 
-    def snapshot(self) -> TableVersion:
-        """Take a cut. Copies nothing: the rows are read out when they are asked for. Without a change, the next cut is the same."""
-        with self._store.commits.cut():
-            if self._version is None:
-                self._version = TableVersion(self.name, self.schema, self._rows, self._store.con.cursor())
-            return self._version
-
-    def drop(self) -> None:
-        """Give the table's memory back, and tell who follows. Snapshots stay readable."""
-        with self._store.con.cursor() as con:
-            con.execute(f"DROP TABLE IF EXISTS {identifier(self.name)}")
-        self._dropped = True
-        for feed in self._feeds:
-            feed.call()
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StreamClosed("the database was closed")
+        if self._dropped:
+            raise SourceError(f"{self.name} has been dropped")
 
     def _create(self, con: duckdb.DuckDBPyConnection) -> None:
         types = con.from_arrow(self.schema.empty_table()).types
@@ -251,45 +182,20 @@ class KeyedTable:
             except duckdb.Error as error:
                 raise _translated(self.name, error, sql) from error
 
-    def _transact(self, write: Callable[[], tuple[int, Change | None]], *, written: int = 0) -> int:
-        con = self._store.con
-        con.begin()
-        try:
-            result, change = write()
-            rows = _count(con.execute(f"SELECT count(*) FROM {identifier(self.name)}"))
-        except BaseException:
-            con.rollback()
-            raise
-        # Only this waits for cuts, and lets them wait.
-        with self._store.commits.commit() as number:
-            con.commit()
-            self._rows = rows
-            self._written += written
-            if self._version is not None:
-                self._last_bytes = self._version.bytes_read_out or self._last_bytes
-                self._version = None
-            feeds = self._feeds if change is not None and change.rows else ()
-            for feed in feeds:
-                assert change is not None
-                feed.committed(number, change)
-        for feed in feeds:
-            feed.call()
-        return result
-
     def _inserting(self, con: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, Change | None]:
-        count = _count(con.execute(sql))
+        written = count(con.execute(sql))
         if not self._feeds:
-            return count, None
+            return written, None
         with self._store.con.cursor() as before:
             touched = con.sql(f"SELECT DISTINCT {self._keys} FROM {identifier(_INPUT)}").to_arrow_table()
-            return count, self._net(self._with_keys(before, touched), self._with_keys(con, touched))
+            return written, self._net(self._with_keys(before, touched), self._with_keys(con, touched))
 
     def _changing(
         self, con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, change: Callable[[pa.Table], Change]
     ) -> tuple[int, Change | None]:
         """Run an UPDATE or DELETE; `change` makes of the rows it returns what it changed."""
         if not self._feeds:
-            return _count(con.execute(sql, parameters)), None
+            return count(con.execute(sql, parameters)), None
         rows = con.sql(f"{sql} RETURNING *", params=parameters).to_arrow_table().cast(self.schema)
         return rows.num_rows, change(rows)
 
@@ -305,19 +211,6 @@ class KeyedTable:
             return found.to_arrow_table().cast(self.schema)
         finally:
             con.unregister(_TOUCHED)
-
-    def _net(self, removed: pa.Table, added: pa.Table) -> Change:
-        """Leave out the rows that are as they were."""
-        if not removed.num_rows or not added.num_rows:
-            return Change(removed, added)
-        with self._store.con.cursor() as con:
-            con.register(_REMOVED, removed)
-            con.register(_ADDED, added)
-            return Change(self._except(con, _REMOVED, _ADDED), self._except(con, _ADDED, _REMOVED))
-
-    def _except(self, con: duckdb.DuckDBPyConnection, rows: str, others: str) -> pa.Table:
-        left = con.sql(f"SELECT * FROM {identifier(rows)} EXCEPT ALL SELECT * FROM {identifier(others)}")
-        return left.to_arrow_table().cast(self.schema)
 
     @property
     def _keys(self) -> str:
@@ -336,13 +229,13 @@ class KeyedTable:
             f"INSERT INTO {table} SELECT {values} FROM {old} AS {table}{where}",
             parameters,
         )
-        count = _count(changed)
+        updated = count(changed)
         used = parameters if statement.where is not None else None
         kept = f" WHERE ({statement.where}) IS NOT TRUE" if statement.where is not None else " WHERE false"
-        _count(con.execute(f"INSERT INTO {table} SELECT * FROM {old} AS {table}{kept}", used))
+        count(con.execute(f"INSERT INTO {table} SELECT * FROM {old} AS {table}{kept}", used))
         change = Change(self._except(con, _OLD, self.name), self._except(con, self.name, _OLD)) if self._feeds else None
         con.execute(f"DROP TABLE {old}")
-        return count, change
+        return updated, change
 
     def _check_assigned(self, statement: Update) -> None:
         known = {name.lower() for name in self.schema.names}
@@ -356,7 +249,7 @@ class KeyedTable:
 
 
 class TableInsertion:
-    """An `Insertion` of rows that fit the table. There is always room."""
+    """An `Insertion` of rows that fit the table. It waits for feeds that leave too many changes waiting."""
 
     def __init__(self, table: KeyedTable, rows: pa.Table) -> None:
         self._table = table
@@ -364,20 +257,15 @@ class TableInsertion:
 
     def attempt(self, notify: Notify) -> InsertResult | None:
         """Write the rows. See `Insertion`."""
-        return self._table.upsert(self._rows)
+        return self._table.upsert(self._rows, notify)
 
     def abandon(self, notify: Notify) -> None:
-        """Do nothing: nobody waits."""
+        """Forget a `notify`. See `Insertion`."""
+        self._table.abandon(notify)
 
 
 def _where(condition: str | None) -> str:
     return "" if condition is None else f" WHERE {condition}"
-
-
-def _count(result: duckdb.DuckDBPyConnection) -> int:
-    # To its end: a result with rows left keeps the connection busy.
-    ((count,),) = result.fetchall()
-    return int(count)
 
 
 def _first_line(error: duckdb.Error) -> str:

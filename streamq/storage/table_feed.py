@@ -1,9 +1,10 @@
-"""What a continuous query reads of a table: its rows, then what every write took out and put in."""
+"""What a continuous query reads of a table or materialized view: its rows, then what every write took out and put in."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,9 @@ from streamq.operators.base import Delta
 from streamq.storage.feeds import Position, feed_schema
 from streamq.storage.memory import ROW_COLUMN
 from streamq.storage.versions import TableVersion
+
+BACKLOG_BYTES = 16 << 20
+"""Changes of a view that wait for one follower beyond this are summed up: what is left is at most the view, out and in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,12 @@ class ChangeLog(Protocol):
     def unfollow(self, feed: TableFeed) -> None:
         """Keep nothing for a feed any more."""
 
+    def net(self, changes: Sequence[Change]) -> Change:
+        """Sum up changes that follow each other."""
+
+    def taken(self) -> None:
+        """Note that a feed has moved on."""
+
 
 class TableFeed:
     """A `Feed` of one table, from a version of it on."""
@@ -65,6 +75,9 @@ class TableFeed:
         self._pending: deque[tuple[int, Change]] = deque()
         self._given = 0
         self._notify: Callable[[], None] | None = None
+        self._limit = BACKLOG_BYTES
+        self._backlog = 0
+        self._consolidating = threading.Lock()
 
     @property
     def schema(self) -> pa.Schema:
@@ -82,6 +95,11 @@ class TableFeed:
     def position(self) -> Position:
         """How many rows and changes of rows were taken."""
         return Position({0: self._given})
+
+    @property
+    def backlog(self) -> int:
+        """How many bytes of changes wait."""
+        return self._backlog
 
     @property
     def behind(self) -> tuple[int, int]:
@@ -111,9 +129,12 @@ class TableFeed:
                 rows = rows.slice(0, max_rows)
             self._given += rows.num_rows
             return Delta(self._project(rows))
-        if not self._pending or self._pending[0][0] > sequence:
-            return None
-        _, change = self._pending.popleft()
+        with self._consolidating:
+            if not self._pending or self._pending[0][0] > sequence:
+                return None
+            _, change = self._pending.popleft()
+            self._backlog -= change.bytes
+        self._table.taken()
         self._given += change.rows
         (changed,) = pa.concat_tables([change.removed, change.added]).combine_chunks().to_batches()
         weights = np.repeat(np.array([-1, 1]), [change.removed.num_rows, change.added.num_rows])
@@ -134,6 +155,21 @@ class TableFeed:
     def committed(self, number: int, change: Change) -> None:
         """Note what a write changed. The table calls this, under the commit lock."""
         self._pending.append((number, change))
+        self._backlog += change.bytes
+
+    def consolidate(self) -> None:
+        """Make one change, with the last number, of all that wait, if they are many. Whoever writes calls this, one at a time."""
+        if self._backlog <= self._limit:
+            return
+        with self._consolidating:
+            number = self._pending[-1][0] if self._pending else 0
+            change = self._table.net([change for _, change in self._pending])
+            self._pending.clear()
+            if change.rows:
+                self._pending.append((number, change))
+            self._backlog = change.bytes
+            # Not again before as much has come once more: the work stays in proportion to the changes.
+            self._limit = max(BACKLOG_BYTES, 2 * self._backlog)
 
     def call(self) -> None:
         """Tell the reader that there may be something."""

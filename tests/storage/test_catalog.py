@@ -14,6 +14,7 @@ from streamq.errors import BindError, SourceError
 from streamq.sql.catalog import RelationInfo
 from streamq.sql.statements import ColumnDef, CreateSource, CreateTable, Delete, Update
 from streamq.storage.catalog import Catalog, View
+from streamq.storage.feeds import Wanted
 
 ID = pa.schema([("id", pa.int32())])
 
@@ -187,3 +188,18 @@ def test_a_view_has_no_snapshot(catalog: Catalog) -> None:
     """Views are text: queries read what is below them."""
     with pytest.raises(BindError, match="is a view"):
         catalog.snapshot(["v1"])
+
+
+def test_a_materialized_view_is_a_relation_and_a_dependent(catalog: Catalog) -> None:
+    """It is read and followed at one cut with others, and keeps what it reads from being dropped."""
+    made = catalog.create_materialized("M", ID, sql="SELECT id FROM orders", key=None, reads={"Orders"})
+    catalog.insert("orders", {"id": [1]})
+    made.apply([pa.record_batch({"id": pa.array([1], pa.int32())})], 1)
+    assert catalog.infos()["m"] == RelationInfo("M", "view", ID)
+    assert catalog.snapshot(["m"])["m"].rows == 1
+    feeds = catalog.open_feeds({"m": Wanted("m", None), "o": Wanted("orders", ("id",))})
+    assert [feed.next_sequence for feed in feeds.values()] == [0, 0]
+    with pytest.raises(BindError, match="'Orders' is read by"):
+        catalog.drop("orders")
+    catalog.drop("orders", cascade=True)
+    assert "m" not in catalog

@@ -15,7 +15,7 @@ from streamq.operators.base import Delta
 from streamq.sql.statements import ColumnDef, CreateSource, CreateTable, Delete, Update
 from streamq.storage.catalog import Catalog
 from streamq.storage.feeds import Feed, Wanted
-from streamq.storage.table import KeyedTable
+from streamq.storage.table import MAX_BACKLOG_BYTES, KeyedTable
 
 Row = tuple[object, ...]
 
@@ -218,3 +218,15 @@ def test_folded_changes_are_the_table(steps: list[tuple[str, object]]) -> None:
                 read()
     read()
     catalog.close()
+
+
+def test_an_insert_waits_for_a_follower_that_is_far_behind(catalog: Catalog) -> None:
+    """Changes are kept for a feed up to a bound; there is room again when it has taken some."""
+    feed = follow(catalog)
+    catalog.insert("t", {"id": [1], "name": ["x" * (MAX_BACKLOG_BYTES + 1)]})
+    calls: list[int] = []
+    insertion = catalog.insertion("t", {"id": 2})
+    assert insertion.attempt(lambda: calls.append(1)) is None
+    assert len(taken(feed)) == 1
+    assert calls == [1]
+    assert insertion.attempt(lambda: None) is not None
