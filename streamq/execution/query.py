@@ -106,7 +106,7 @@ class RunningQuery(ABC):
             if self._scope.cancelled_caught:
                 error = self._let_go()
         except StreamqError as failure:
-            error = self._let_go() if self._scope.cancel_called else failure
+            error = failure
         except Exception as failure:
             error = QueryError(f"internal error in query {self.id}: {type(failure).__name__}: {failure}")
             error.__cause__ = failure

@@ -10,10 +10,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from streamq.flow.bell import Bell
 from streamq.flow.scopes import one_error
+from streamq.kernels.session import Interrupted
 from streamq.storage.feeds import Feed
 from streamq.streaming.epochs import Emission, Epochs
 
@@ -81,6 +83,10 @@ class Coordinator:
         self._idle = anyio.Event()
         try:
             return await anyio.to_thread.run_sync(self._step, limiter=self._limiter)
+        except Interrupted:
+            # What was cancelled ends as that, and nothing else interrupts.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            raise
         finally:
             self._idle.set()
 

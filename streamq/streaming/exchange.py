@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamq.kernels.routing import owners, routable
+from streamq.kernels.owners import owners
+from streamq.kernels.routing import routable
 from streamq.operators.base import Delta
 from streamq.operators.deltas import selected
 from streamq.plan.dataflow import Broadcast, Exchange, Gather, Hash, Keep, Spread

@@ -114,10 +114,11 @@ class OpenedQuery:
         name = self.planned.dataflow.continuous.late_rows_into
         if name is None:
             return None
-        columns = set(self._catalog.relation(name).schema.names)
+        # Binding has checked that it has the user's columns; system columns are kept where it has them too.
+        target = {column.lower() for column in self._catalog.relation(name).schema.names}
 
         def insert(rows: pa.RecordBatch) -> None:
-            self._catalog.insert(name, rows.select([column for column in rows.schema.names if column in columns]))
+            self._catalog.insert(name, rows.select([column for column in rows.schema.names if column.lower() in target]))
 
         return insert
 

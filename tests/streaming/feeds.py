@@ -33,7 +33,7 @@ class ListFeed:
         self._taken = 0
         self._event_time = event_time or watermark_us is not None
         self._watermark_us = watermark_us
-        self._notify: Callable[[], None] | None = None
+        self.wakes: Callable[[], None] | None = None
 
     schema = pa.schema([("n", pa.int64())])
 
@@ -67,7 +67,7 @@ class ListFeed:
         return Position({0: self._taken})
 
     def wake(self, notify: Callable[[], None] | None) -> None:
-        self._notify = notify
+        self.wakes = notify
 
     def close(self) -> None:
         self.closed = True
@@ -85,5 +85,5 @@ class ListFeed:
         self._ring()
 
     def _ring(self) -> None:
-        if self._notify is not None:
-            self._notify()
+        if self.wakes is not None:
+            self.wakes()

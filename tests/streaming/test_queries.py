@@ -196,6 +196,15 @@ async def test_late_rows_go_where_the_query_wants_them(db: streamq.Database) -> 
     assert (await db.fetch("SELECT page FROM late")).to_pylist() == [{"page": "z"}]
 
 
+async def test_late_rows_need_a_place_for_every_column(db: streamq.Database) -> None:
+    """A relation for late rows without one of their columns is refused before anything runs."""
+    await db.execute(TIMED)
+    await db.execute("CREATE SOURCE late (ts TIMESTAMP)")
+    sql = "SELECT window_end FROM TUMBLE(clicks, ts, INTERVAL '1' MINUTE) GROUP BY window_end EMIT FINAL LATE ROWS INTO late"
+    with pytest.raises(streamq.BindError, match="late cannot take late rows of clicks: it has no column page"):
+        await db.query(sql).start()
+
+
 # Progress and statistics
 
 
