@@ -137,11 +137,18 @@ class _Builder(Grouping):
             output_subqueries=self.subqueries.leaves_in(later),
             unnests=self.sources.unnests or any(node.find(exp.Explode) for node in self.inputs),
             aliases=self.sources.aliases(),
+            laterals=self.sources.laterals(),
+            entangled=self.sources.entangled() or self._correlation(inputs, where),
             sessions=self.sessions,
             implied_keys=tuple(self.implied_keys),
             equivalents=self._equivalents(items),
         )
         return block if self.low.continuous is None else time_block(self.low, block, conditions, bounds, dict(inputs))
+
+    def _correlation(self, inputs: list[tuple[exp.Expr, str]], where: exp.Expr | None) -> str | None:
+        """Tell whether a subquery may name a column of any leaf without its alias."""
+        nodes = [node for node, _ in inputs] + ([where] if where is not None else [])
+        return "correlated subquery" if any(self.subqueries.is_correlated(node) for node in nodes) else None
 
     def _read_order(self) -> tuple[list[Ordering], list[Item]]:
         order = self.select.args.get("order")

@@ -202,6 +202,10 @@ class Block:
     first_ranks: str | None = None
     aliases: tuple[str, ...] = ()
     """The names under which `from_sql` has the leaves, by position: ``o`` in ``"orders#1" AS o``."""
+    laterals: str = ""
+    """What `from_sql` has behind its leaves, as text: UNNESTs and table functions over their columns."""
+    entangled: str | None = None
+    """Why the leaves cannot be joined one by one, with their rows carried as structs by alias, before `laterals` and the rest."""
     windows: tuple[WindowColumn, ...] = ()
     """The inputs that are bounds of the row's time window."""
     equivalents: tuple[tuple[str, str], ...] = ()

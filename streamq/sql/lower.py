@@ -29,6 +29,7 @@ from streamq.sql.sessions import session_rows
 from streamq.sql.sources import derive
 from streamq.sql.statements import Select
 from streamq.sql.tables import leaf_table, map_tables, table_name
+from streamq.sql.temporal import is_as_of_now
 from streamq.sql.text import column, identifier, name_sql, sql_of, unique_names
 from streamq.sql.window_bounds import timed_of
 
@@ -78,6 +79,15 @@ class Lowering:
                 function,
                 f"write ORDER BY inside it: {function}(x ORDER BY ts)",
             )
+
+    def refuse_as_of_now(self, message: str) -> None:
+        """Refuse a temporal join that cannot be kept up to date.
+
+        Raises:
+            BindError: the query is continuous.
+        """
+        if self.continuous is not None and self.select is not None:
+            raise text_error(self.select, message, "SYSTEM_TIME", "write JOIN or LEFT JOIN t FOR SYSTEM_TIME AS OF PROCTIME() ON …")
 
     def leaf_name(self, stem: str) -> str:
         return f"{stem}#{next(self._numbers)}"
@@ -305,6 +315,8 @@ class Lowering:
         for call, name in calls(tree):
             if name in ORDER_SENSITIVE - {"any_value", "arbitrary"} and call.find(exp.Order) is None:
                 self.refuse_unordered(name)
+        if any(is_as_of_now(table) for table in tree.find_all(exp.Table)):
+            self.refuse_as_of_now(f"a join with a table as it is now cannot stand in a SELECT that is not taken apart ({reason})")
         relations = {table_name(table) or "" for table in tree.find_all(exp.Table)}
         watermarked = any(self.catalog[name].watermark for name in relations if name in self.catalog)
         if watermarked and any(timed_of(condition) is not None for condition in tree.find_all(exp.Not)):

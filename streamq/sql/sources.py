@@ -62,6 +62,20 @@ class Sources:
         names = {binding.leaf: binding.alias for binding in self.scope.bindings}
         return tuple(names[leaf.name] for leaf in self.leaves)
 
+    def laterals(self) -> str:
+        """Write what is not a leaf: UNNESTs and table functions."""
+        laterals = (item for item, binding in zip(self.items, self.scope.bindings, strict=True) if binding.leaf is None)
+        return " ".join(sql_of(item).strip() for item in laterals)
+
+    def entangled(self) -> str | None:
+        """Tell why leaves cannot be joined one by one; None where they can."""
+        lateral = [binding.leaf is None for binding in self.scope.bindings]
+        if lateral != sorted(lateral):
+            return "UNNEST before a join"
+        if len(self.leaves) > 1 and any("." in alias for alias in self.aliases()):
+            return "an alias with a dot"
+        return None
+
     def direct_scan(self) -> Scan | None:
         """Give the only relation, where FROM is nothing but one."""
         if len(self.leaves) == 1 and not self.unnests_lists and isinstance(self.leaves[0], Scan):
@@ -114,6 +128,8 @@ def _add_first(low: Lowering, sources: Sources, node: exp.Expr, ctes: CteScope) 
     item, binding, leaf = _read_item(low, sources, node, ctes)
     if leaf is None:
         raise NotLowered("UNNEST without a relation before it")
+    if is_as_of_now(node):
+        low.refuse_as_of_now("FOR SYSTEM_TIME AS OF PROCTIME() stands at the right side of a join, where rows of the left look it up")
     sources.items.append(item)
     sources.leaves.append(leaf)
     sources.scope.bindings.append(binding)
@@ -126,6 +142,9 @@ def _add_join(low: Lowering, sources: Sources, join: exp.Join, ctes: CteScope) -
     kind = _KINDS.get((join.kind.upper(), join.side.upper()))
     if kind is None:
         raise NotLowered(f"{join.kind} {join.side} join")
+    if is_as_of_now(join.this) and (kind in ("right", "full") or join.method == "ASOF"):
+        name = (join.method or join.side).upper()
+        low.refuse_as_of_now(f"{name} JOIN does not go with FOR SYSTEM_TIME AS OF PROCTIME(): only rows of the left side make changes")
     item, binding, leaf = _read_item(low, sources, join.this, ctes)
     before = list(sources.visible.bindings)
     # ASOF chooses among all rows of its right side: what WHERE says of the chosen one must not narrow the choice.

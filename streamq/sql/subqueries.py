@@ -13,6 +13,7 @@ from streamq.sql.columns import NotLowered, Scope
 from streamq.sql.logical import Derived, Leaf, Scan
 from streamq.sql.tables import leaf_table, map_tables, table_name
 from streamq.sql.text import identifier
+from streamq.sql.window_bounds import timed_of
 
 if TYPE_CHECKING:
     from streamq.sql.lower import CteScope, Lowering
@@ -70,6 +71,8 @@ class Subqueries:
     def _bind_correlated(self, node: exp.Expr) -> exp.Expr:
         if any(visible != own.lower() for binding in self.scope.bindings for visible, own in binding.columns.items()):
             raise NotLowered("correlated subquery over renamed columns")
+        if self.low.continuous is not None and any(timed_of(part) is not None for part in node.find_all(exp.Not)):
+            raise NotLowered("time window in a correlated subquery")
         words = {part.name.lower() for part in node.find_all(exp.Identifier)}
         self.outer_words |= words
         copy = map_tables(node, lambda table, _visible: self._leaf(table))

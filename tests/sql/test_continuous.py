@@ -127,6 +127,10 @@ ERRORS = [
     ("SELECT * FROM TUMBLE(a, ts, 1m) EMIT CHANGES LATE ROWS INTO narrow", "it has no column v, tags", 61, "columns of a"),
     ("SELECT * FROM TUMBLE(a, ts, 1m) EMIT CHANGES LATE ROWS INTO other", "k has another type", 61, "columns of a"),
     ("SELECT * FROM TUMBLE(a, ts, 1m) EMIT CHANGES LATE ROWS INTO a", "would come back to it", 61, "another source"),
+    ("SELECT a.k FROM a RIGHT JOIN t FOR SYSTEM_TIME AS OF PROCTIME() USING (k) EMIT CHANGES", "RIGHT JOIN does not go", 36, "LEFT JOIN"),
+    ("SELECT k FROM t FOR SYSTEM_TIME AS OF PROCTIME() EMIT CHANGES", "stands at the right side of a join", 21, "LEFT JOIN"),
+    ("SELECT a.k FROM a JOIN t FOR SYSTEM_TIME AS OF PROCTIME() USING (k) GROUP BY ROLLUP (a.k) EMIT CHANGES", "grouping sets", 30, "JOIN"),
+    ("SELECT k FROM a WHERE EXISTS (SELECT 1 FROM TUMBLE(b, ts, 1m) AS x WHERE x.k = a.k) EMIT CHANGES", "late rows would not", 45, "FROM"),
     ("SELECT TUMBLE(ts, 1m).start AS s, k FROM a GROUP BY ROLLUP (s, k) EMIT CHANGES", "late rows would not be known", 8, "FROM TUMBLE"),
 ]  # fmt: skip
 
@@ -225,6 +229,30 @@ def test_joins(sql: str, expected: Join, emit: str, binder: Binder) -> None:
 def test_aliases_are_those_of_from(binder: Binder) -> None:
     """Leaves have the names under which FROM has them."""
     assert block("SELECT x.k, t.name FROM a AS x JOIN t USING (k) EMIT CHANGES", binder).aliases == ("x", "t")
+
+
+@pytest.mark.parametrize(
+    ("sql", "laterals", "entangled"),
+    [
+        ("SELECT a.k, t.name FROM a JOIN t USING (k)", "", None),
+        (
+            "SELECT a.k, tag, name FROM a JOIN t USING (k) CROSS JOIN UNNEST(a.tags) AS u(tag)",
+            "CROSS JOIN UNNEST(a.tags) AS u(tag)",
+            None,
+        ),
+        (
+            "SELECT a.k, tag FROM a CROSS JOIN UNNEST(a.tags) AS u(tag) JOIN t ON t.name = tag",
+            "CROSS JOIN UNNEST(a.tags) AS u(tag)",
+            "UNNEST before a join",
+        ),
+        ("SELECT k FROM a WHERE v > (SELECT max(w) FROM b WHERE b.k = a.k)", "", "correlated subquery"),
+        ('SELECT x.k FROM a AS "a.b" JOIN t AS x ON "a.b".k = x.k', "", "an alias with a dot"),
+    ],
+)
+def test_joins_one_by_one(sql: str, laterals: str, entangled: str | None, binder: Binder) -> None:
+    """A block says what follows its joins, and why they cannot be done one by one."""
+    plan = block(f"{sql} EMIT CHANGES", binder)
+    assert (plan.laterals, plan.entangled) == (laterals, entangled)
 
 
 @pytest.mark.parametrize(
