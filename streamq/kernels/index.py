@@ -49,6 +49,8 @@ class KeyIndex:
         self._bytes_at = 8 * self._given if self._has_bytes else -1
         self._records = Records(self._given + (3 if self._has_bytes else 0))
         self._head = np.zeros(loops.ARENA_FREE + loops.SIZE_CLASSES, np.int64)
+        self._marks = Records(1)
+        self._calls = 0
         self._slots: list[NDArray[np.int64]] = []
         self._tables = np.zeros(4 * loops.TABLES, np.int64)
         self._table_bytes = 0
@@ -72,7 +74,8 @@ class KeyIndex:
     def bytes(self) -> int:
         """How many bytes the keys take, released ones included until their room is used again."""
         unused = int(self._head[loops.ARENA_END] - self._head[loops.ARENA])
-        return self._table_bytes + self.capacity * 8 * self._records.width + self._arena_bytes - unused
+        marks = self._marks.capacity if self._calls else 0
+        return self._table_bytes + self.capacity * 8 * self._records.width + 8 * marks + self._arena_bytes - unused
 
     def encode(self, columns: Sequence[pa.Array | pa.ChunkedArray]) -> Codes:
         """Give the code of every row's key; new keys are added."""
@@ -99,6 +102,13 @@ class KeyIndex:
             parts = self._parts(codes, words[-3], lengths) if self._has_bytes else []
             rows = Rows(len(codes), [*words[:compared], *words[self._compared : self._given]], compared, parts)
         return pa.RecordBatch.from_arrays(self._codec.decode(rows), schema=self.schema)
+
+    def distinct(self, codes: Codes) -> Codes:
+        """Give each different one of these codes once, in the order in which they first come."""
+        self._marks.reserve(self.capacity)
+        self._calls += 1
+        out = np.empty(len(codes), np.int64)
+        return out[: loops.mark(frozen(codes, np.int64), self._marks.chunks, self._calls, out)]
 
     def release(self, codes: Codes) -> None:
         """Forget the keys of these codes, each given once; the codes are given to other keys later."""

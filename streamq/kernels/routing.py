@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 from streamq.kernels.families import type_family
 
 ROUTING_VERSION = 1
-BUCKETS = 256
-"""Into how many parts state is cut by key; a partition owns a range of them."""
 
 Hashes = NDArray[np.uint64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_NULL = np.uint64(0x6E756C6C6E756C6C)
-_TAGS = {
+NULL_HASH = np.uint64(0x6E756C6C6E756C6C)
+TAGS = {
     name: np.uint64(number * 0xD6E8FEB86659FD93 & 0xFFFFFFFFFFFFFFFF)
     for number, name in enumerate(
         (
@@ -47,12 +45,6 @@ def routable(arrow: pa.DataType) -> bool:
     return _family(_plain(arrow)) is not None
 
 
-def owners(columns: Sequence[pa.Array | pa.ChunkedArray], partitions: int) -> NDArray[np.int64]:
-    """Give the partition (0 ≤ partition < `partitions` ≤ `BUCKETS`) that owns the bucket of every row with these key columns."""
-    buckets = (routing_hash(columns) % np.uint64(BUCKETS)).astype(np.int64)
-    return buckets * partitions // BUCKETS
-
-
 def routing_hash(columns: Sequence[pa.Array | pa.ChunkedArray]) -> Hashes:
     """Hash the rows of the key columns (at least one, of equal length) to 64 bits.
 
@@ -61,7 +53,7 @@ def routing_hash(columns: Sequence[pa.Array | pa.ChunkedArray]) -> Hashes:
     """
     result: Hashes | None = None
     for column in columns:
-        hashes = _column(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column)
+        hashes = _column(column)
         result = _mix(hashes if result is None else _mix(result) * _GOLDEN + hashes)
     if result is None:
         raise TypeError("rows are routed by at least one column")
@@ -82,25 +74,36 @@ def _plain(arrow: pa.DataType) -> pa.DataType:
 
 def _family(arrow: pa.DataType) -> str | None:
     family = type_family(arrow)
-    return family if family in _TAGS or family == "null" else None
+    return family if family in TAGS or family == "null" else None
 
 
-def _column(array: pa.Array) -> Hashes:
+def plain_column(array: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, str]:
+    """Give a column in one piece, without a dictionary, and its family.
+
+    Raises:
+        TypeError: its type is not `routable`.
+    """
+    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     family = _family(array.type)
     if family is None:
         raise TypeError(f"rows cannot be routed by a column of type {array.type}")
+    return array, family
+
+
+def _column(column: pa.Array | pa.ChunkedArray) -> Hashes:
+    array, family = plain_column(column)
     if family == "null":
-        return np.full(len(array), _NULL, dtype=np.uint64)
+        return np.full(len(array), NULL_HASH, dtype=np.uint64)
     with np.errstate(over="ignore"):
-        hashes = _mix(_values(array, family) ^ _TAGS[family])
+        hashes = _mix(values_of(array, family) ^ TAGS[family])
     if array.null_count:
-        hashes[array.is_null().to_numpy(zero_copy_only=False)] = _NULL
+        hashes[array.is_null().to_numpy(zero_copy_only=False)] = NULL_HASH
     return hashes
 
 
-def _values(array: pa.Array, family: str) -> Hashes:
+def values_of(array: pa.Array, family: str) -> Hashes:
     """Give 64 bits per row that are equal where values are equal; whatever for NULL."""
     match family:
         case "int":
@@ -131,7 +134,7 @@ def _integers(array: pa.Array) -> Hashes:
         return _signed(array)
     values = array.fill_null(0).to_numpy(zero_copy_only=False)
     # The upper half of UBIGINT shares its bits with negative BIGINTs; they are different numbers.
-    return np.where(values >> np.uint64(63) == 1, _mix(values ^ _NULL), values)
+    return np.where(values >> np.uint64(63) == 1, _mix(values ^ NULL_HASH), values)
 
 
 def _floats(array: pa.Array) -> Hashes:

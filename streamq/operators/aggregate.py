@@ -142,7 +142,7 @@ class _Groups:
         return self._index.encode([rows.column(name) for name in keys])
 
     def touched(self, codes: Codes) -> Codes:
-        return np.unique(codes)
+        return self._index.distinct(codes)
 
     def exist(self, counts: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which groups exist, by how many rows they have."""

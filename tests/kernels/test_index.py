@@ -135,6 +135,15 @@ def test_room_is_used_again() -> None:
     assert index.bytes < 1.5 * taken
 
 
+@given(st.lists(st.lists(st.integers(0, 9), max_size=20), max_size=4))
+def test_distinct_codes(batches_of_codes: list[list[int]]) -> None:
+    """Each code is given once a call, where it first comes."""
+    index = index_of(pa.int64())
+    index.encode([pa.array(range(10))])
+    for codes in batches_of_codes:
+        assert index.distinct(np.array(codes, np.int64)).tolist() == list(dict.fromkeys(codes))
+
+
 def test_long_values() -> None:
     """A value larger than a block of the arena has a place, and gives it back."""
     index = index_of(pa.binary())

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamq.kernels.routing import BUCKETS, owners, routable, routing_hash
+from streamq.kernels.owners import BUCKETS, owners
+from streamq.kernels.routing import routable, routing_hash
 from tests.kernels.values import batches
 
 

@@ -431,3 +431,16 @@ def gather_bytes(codes: Any, chunks: Any, width: int, bytes_at: int, offsets: An
             store_1(target, word)
             store_1(target + (length >> 1), word >> 8)
             store_1(target + length - 1, word >> 16)
+
+
+@compiled
+def mark(codes: Any, chunks: Any, number: int, out: Any) -> Any:
+    """Give each different code once, by marking it with `number`, which no code was marked with before; give how many they are."""
+    count = 0
+    for row in range(len(codes)):
+        record = record_at(chunks, codes[row], 1)
+        if load(record) != number:
+            store(record, number)
+            out[count] = codes[row]
+            count += 1
+    return count

@@ -17,16 +17,3 @@ def sum_weights(codes: Any, weights: Any, sums: Any, first: Any) -> None:
             first[known] = row
             known += 1
         sums[code] += weights[row]
-
-
-@compiled
-def first_of_codes(codes: Any, marks: Any, mark: int, out: Any) -> Any:
-    """Give each different code once, in the order of their first; those marked with `mark` count as seen."""
-    count = 0
-    for row in range(len(codes)):
-        code = codes[row]
-        if marks[code] != mark:
-            marks[code] = mark
-            out[count] = code
-            count += 1
-    return count
