@@ -76,7 +76,9 @@ class TableFeed:
         self._given = 0
         self._notify: Callable[[], None] | None = None
         self._limit = BACKLOG_BYTES
-        self._backlog = 0
+        # Each is written by one side only: bytes that came, by whoever writes; bytes that went, inside `_consolidating`.
+        self._came = 0
+        self._went = 0
         self._consolidating = threading.Lock()
 
     @property
@@ -89,7 +91,8 @@ class TableFeed:
         """The number of the next write; 0 while rows of the first version are left, None if nothing waits."""
         if self._table.dropped or self._version is not None or self._history:
             return 0
-        return self._pending[0][0] if self._pending else None
+        pending = self._pending
+        return pending[0][0] if pending else None
 
     @property
     def position(self) -> Position:
@@ -99,7 +102,7 @@ class TableFeed:
     @property
     def backlog(self) -> int:
         """How many bytes of changes wait."""
-        return self._backlog
+        return self._came - self._went
 
     @property
     def behind(self) -> tuple[int, int]:
@@ -133,7 +136,7 @@ class TableFeed:
             if not self._pending or self._pending[0][0] > sequence:
                 return None
             _, change = self._pending.popleft()
-            self._backlog -= change.bytes
+            self._went += change.bytes
         self._table.taken()
         self._given += change.rows
         (changed,) = pa.concat_tables([change.removed, change.added]).combine_chunks().to_batches()
@@ -150,26 +153,28 @@ class TableFeed:
         self._table.unfollow(self)
         self._version = None
         self._history.clear()
-        self._pending.clear()
+        with self._consolidating:
+            self._pending.clear()
 
     def committed(self, number: int, change: Change) -> None:
         """Note what a write changed. The table calls this, under the commit lock."""
         self._pending.append((number, change))
-        self._backlog += change.bytes
+        self._came += change.bytes
 
     def consolidate(self) -> None:
         """Make one change, with the last number, of all that wait, if they are many. Whoever writes calls this, one at a time."""
-        if self._backlog <= self._limit:
+        if self.backlog <= self._limit:
             return
         with self._consolidating:
-            number = self._pending[-1][0] if self._pending else 0
+            if not self._pending:
+                return
+            number, _ = self._pending[-1]
             change = self._table.net([change for _, change in self._pending])
-            self._pending.clear()
-            if change.rows:
-                self._pending.append((number, change))
-            self._backlog = change.bytes
+            self._went += sum(change.bytes for _, change in self._pending) - change.bytes
+            # Not changed in place: the reader may be looking.
+            self._pending = deque([(number, change)] if change.rows else [])
             # Not again before as much has come once more: the work stays in proportion to the changes.
-            self._limit = max(BACKLOG_BYTES, 2 * self._backlog)
+            self._limit = max(BACKLOG_BYTES, 2 * change.bytes)
 
     def call(self) -> None:
         """Tell the reader that there may be something."""
