@@ -26,7 +26,6 @@ from streamq.sql.catalog import SYSTEM_SCHEMA, CatalogView, RelationInfo
 from streamq.sql.clock import clock_over_retraction
 from streamq.sql.continuous import check_clock, check_continuous, check_late_columns, continuous_of
 from streamq.sql.diagnostics import bind_error, find_word
-from streamq.sql.dialect import TimeWindow
 from streamq.sql.functions import NOW, OUTSIDE, TABLE_FUNCTIONS, ask_clock, asks_clock, calls, function_name, is_volatile, pin_clock
 from streamq.sql.logical import BoundQuery, Derived, Leaf, Query, Scan, Union
 from streamq.sql.lower import Lowering
@@ -37,6 +36,7 @@ from streamq.sql.statements import Select
 from streamq.sql.tables import map_tables, table_name
 from streamq.sql.temporal import join_at_cut, keep_as_of_now
 from streamq.sql.text import identifier, sql_of
+from streamq.sql.window_grammar import TimeWindow
 from streamq.sql.windows import rewrite_time_windows
 
 _SYSTEM_NAMES = frozenset(SYSTEM_SCHEMA.names)

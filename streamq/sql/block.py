@@ -14,11 +14,12 @@ from streamq.sql.columns import NotLowered
 from streamq.sql.event_time import time_block
 from streamq.sql.grouping import Grouping, bare
 from streamq.sql.items import Item
+from streamq.sql.joins import bound_in_time, join_by_where
 from streamq.sql.leaves import prune_leaves
 from streamq.sql.logical import Block, Named, Ordering, SessionRows
 from streamq.sql.over import break_ties, inline_named_windows, partitions
 from streamq.sql.ranks import bound_on_rank, have_one_ranking, is_rank
-from streamq.sql.sources import bound_in_time, conjuncts, join_by_where
+from streamq.sql.sources import conjuncts
 from streamq.sql.text import column, name_sql, sql_of
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
 
 from streamq.errors import BindError
-from streamq.sql.dialect import Streamq, StreamqParser, TimeWindow
+from streamq.sql.dialect import Streamq, StreamqParser
 from streamq.sql.durations import NotADuration, VaryingDuration, duration_of, parse_duration
 from streamq.sql.options import DURATION_OPTIONS, QUERY_OPTIONS
 from streamq.sql.statements import Emit, Options, Select
+from streamq.sql.window_grammar import TimeWindow
 
 QUERY_STARTS = ("SELECT", "WITH", "FROM", "VALUES", "TABLE", "(")
 MAX_DEPTH = 250

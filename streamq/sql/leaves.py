@@ -13,9 +13,10 @@ from sqlglot import exp
 
 from streamq.sql.catalog import SYSTEM_SCHEMA
 from streamq.sql.columns import Binding
+from streamq.sql.joins import unqualified
 from streamq.sql.logical import Block, Bound, Derived, Leaf, Scan
 from streamq.sql.ranks import bound_on_rank
-from streamq.sql.sources import Sources, unqualified
+from streamq.sql.sources import Sources
 from streamq.sql.text import sql_of
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ from streamq.sql.closing import window_columns
 from streamq.sql.columns import NotLowered
 from streamq.sql.continuous import text_error
 from streamq.sql.diagnostics import find_word
-from streamq.sql.dialect import WINDOW_SHAPES
 from streamq.sql.functions import calls, is_volatile
 from streamq.sql.logical import Block, Continuous, Derived, Leaf, Named, Query, Scan, Union, Whole
 from streamq.sql.render import render_whole
@@ -32,6 +31,7 @@ from streamq.sql.tables import leaf_table, map_tables, table_name
 from streamq.sql.temporal import is_as_of_now
 from streamq.sql.text import column, identifier, name_sql, sql_of, unique_names
 from streamq.sql.window_bounds import timed_of
+from streamq.sql.window_grammar import WINDOW_SHAPES
 
 _ORDER_DEPENDENT = frozenset(
     {"first", "last", "any_value", "arbitrary", "list", "array_agg", "string_agg", "listagg", "group_concat", "mode"}

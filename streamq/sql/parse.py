@@ -10,10 +10,11 @@ from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from streamq.errors import SqlError, SqlSyntaxError
-from streamq.sql.dialect import GrammarError, Rejected, tokenize
+from streamq.sql.dialect import tokenize
 from streamq.sql.grammar import StatementParser
 from streamq.sql.positions import place
 from streamq.sql.statements import Statement
+from streamq.sql.window_grammar import GrammarError, Rejected
 
 _OPENERS = {"'": "string", '"': "quoted name", "/*": "comment", "$": "dollar-quoted string"}
 

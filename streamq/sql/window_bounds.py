@@ -11,9 +11,9 @@ from typing import Literal
 
 from sqlglot import exp
 
-from streamq.sql.dialect import TimeWindow
 from streamq.sql.text import column
 from streamq.sql.trees import call, number, operand
+from streamq.sql.window_grammar import TimeWindow
 
 HOPS = "window#hops"
 DISTANCE = "window#distance"

@@ -15,7 +15,6 @@ from sqlglot import exp
 
 from streamq.errors import BindError
 from streamq.sql.catalog import SYSTEM_SCHEMA
-from streamq.sql.dialect import TimeWindow
 from streamq.sql.sessions import END, START, sessions_of
 from streamq.sql.text import column, identifier
 from streamq.sql.trees import (
@@ -32,6 +31,7 @@ from streamq.sql.trees import (
     subquery,
 )
 from streamq.sql.window_bounds import DISTANCE, HOPS, after, before, distance, mark_bound, mark_timed
+from streamq.sql.window_grammar import TimeWindow
 
 WatermarkColumn = Callable[[str], str | None]
 """Gives the event time column of a relation, by its lower-case name; None if it has none."""
