@@ -69,7 +69,7 @@ class Prepared:
         except duckdb.Error as error:
             raise translate(error, what) from error
         self._relation: Any = None
-        self._values: dict[str, object] = {}
+        self._values: dict[str, tuple[type, object]] = {}
 
     def __call__(self, inputs: Mapping[str, pa.RecordBatch | pa.Table], values: Mapping[str, object]) -> pa.RecordBatch:
         """Run the query over `inputs` (tables that are not named have no rows), with those of `values` that its text names.
@@ -93,9 +93,10 @@ class Prepared:
     def _bound(self, values: Mapping[str, object]) -> Any:
         """Give the relation for these values: the one of the last call, unless a value has changed since."""
         wanted = {name: values[name] for name in self._parameters}
-        if self._relation is None or wanted != self._values:
+        typed = {name: (type(value), value) for name, value in wanted.items()}
+        if self._relation is None or typed != self._values:
             self._relation = self._connection.sql(self._sql, params=wanted) if wanted else self._connection.sql(self._sql)
-            self._values = wanted
+            self._values = typed
         return self._relation
 
     def interrupt(self) -> None:

@@ -13,12 +13,15 @@ from streamq.plan.dataflow import WEIGHT
 
 
 class Bag:
-    """Keeps different rows and how often each is there. `owner` is who is at fault if a row is withdrawn that is not there."""
+    """Keeps different rows and how often each is there. `owner` is who is at fault if a row is withdrawn that is not there.
 
-    def __init__(self, schema: pa.Schema, owner: str) -> None:
+    If `exact`, -0.0 and 0.0 are different, so that a row comes back as it went in.
+    """
+
+    def __init__(self, schema: pa.Schema, owner: str, *, exact: bool = True) -> None:
         self.schema = schema
         self._owner = owner
-        self._index = KeyIndex(schema)
+        self._index = KeyIndex(schema, exact=exact)
         self._times = np.zeros(0, np.int64)
 
     @property

@@ -20,7 +20,7 @@ class DistinctOperator:
 
     def __init__(self, node: Distinct, context: OperatorContext) -> None:
         self._node = node
-        self._bag = Bag(node.schema, node.id)
+        self._bag = Bag(node.schema, node.id, exact=False)
         self._deadlines = Deadlines()
 
     def process(self, inputs: Sequence[Delta], epoch: Epoch) -> Delta:

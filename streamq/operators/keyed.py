@@ -14,7 +14,6 @@ from streamq.operators.bag import from_state
 from streamq.operators.base import Delta, Weights
 
 Codes = NDArray[np.int64]
-_ALL = "#all"
 
 
 class KeyedRows:
@@ -24,7 +23,7 @@ class KeyedRows:
         self.schema = schema
         self._names = tuple(keys)
         self._owner = owner
-        self._arrangement = Arrangement(schema, keys) if keys else Arrangement(schema.append(pa.field(_ALL, pa.bool_())), [_ALL])
+        self._arrangement = Arrangement(schema, keys)
 
     @property
     def num_rows(self) -> int:
@@ -35,55 +34,42 @@ class KeyedRows:
         return self._arrangement.bytes
 
     def keys_of(self, rows: pa.RecordBatch) -> list[pa.Array]:
-        """Give the key columns of rows of this schema."""
-        return [rows.column(name) for name in self._names] if self._names else [_constant(rows.num_rows)]
+        """Give the key columns of rows of this schema: without keys, one that is the same for all."""
+        return [rows.column(name) for name in self._names] if self._names else same_key(rows.num_rows)
 
     def apply(self, delta: Delta) -> Codes:
         """Add and withdraw rows; give the code of every row's key."""
-        rows = delta.rows if self._names else self._with_key(delta.rows)
         with blamed(self._owner):
-            return self._arrangement.apply(rows, delta.weights)
+            return self._arrangement.apply(delta.rows, delta.weights)
 
     def find(self, keys: Sequence[pa.Array]) -> Codes:
         """Give the codes of keys, -1 for those without rows."""
-        return self._arrangement.find(keys)
+        return self._arrangement.find(keys) if self._names else np.repeat(self._arrangement.find([]), len(keys[0]))
 
     def rows(self, codes: Codes) -> tuple[pa.RecordBatch, Weights, NDArray[np.int64]]:
         """Give the rows of these keys, how often each is there, and the position in `codes` that it is for."""
-        rows, times, which = self._arrangement.rows(codes)
-        return self._without_key(rows), times, which
+        return self._arrangement.rows(codes)
 
     def forget(self, codes: Codes) -> None:
-        """Forget all rows of these keys (-1: none)."""
-        self._arrangement.forget(codes[codes >= 0])
-
-    def keys(self, codes: Codes) -> list[pa.Array]:
-        """Give the keys of these codes."""
-        return list(self._arrangement.keys(codes).columns)
+        """Forget all rows of these keys, each given once (-1: none)."""
+        self._arrangement.forget(codes)
 
     def all(self) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
         """Give all different rows and their numbers."""
         numbers = self._arrangement.numbers()
-        return self._without_key(self._arrangement.take(numbers)[0]), numbers
+        return self._arrangement.take(numbers)[0], numbers
 
     def evict(self, numbers: NDArray[np.int64]) -> None:
         """Forget rows by number."""
         self._arrangement.evict(numbers)
 
     def snapshot(self) -> pa.Table:
-        state = self._arrangement.snapshot()
-        return state if self._names else state.drop_columns([_ALL])
+        return self._arrangement.snapshot()
 
     def restore(self, state: pa.Table) -> tuple[Delta, Codes]:
         """Take over the rows of a snapshot; give them and the codes of their keys."""
         delta = from_state(state, self.schema)
         return delta, self.apply(delta)
-
-    def _with_key(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        return pa.RecordBatch.from_arrays([*rows.columns, _constant(rows.num_rows)], schema=self._arrangement.schema)
-
-    def _without_key(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        return rows if self._names else pa.RecordBatch.from_arrays(rows.columns[:-1], schema=self.schema)
 
 
 @contextmanager
@@ -104,5 +90,6 @@ def null_keys(keys: Sequence[pa.Array], length: int) -> NDArray[np.bool_]:
     return mask
 
 
-def _constant(length: int) -> pa.Array:
-    return pa.repeat(pa.scalar(True), length)
+def same_key(length: int) -> list[pa.Array]:
+    """Give the key columns of rows that have no key."""
+    return [pa.repeat(pa.scalar(True), length)]

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from streamq.operators.base import Delta, Epoch, OperatorContext, State
 from streamq.operators.deltas import concatenated, conform, net, plain, selected
-from streamq.operators.keyed import KeyedRows, null_keys
+from streamq.operators.keyed import KeyedRows, null_keys, same_key
 from streamq.operators.pairs import Pairing
 from streamq.plan.dataflow import Lookup
 
@@ -33,7 +33,7 @@ class LookupOperator:
         return plain(self._looked_up(plain(left, self._node.id), epoch), self._node.id)
 
     def _looked_up(self, left: Delta, epoch: Epoch) -> Delta:
-        keys = [left.rows.column(name) for name in self._node.left_keys] or [pa.repeat(pa.scalar(True), left.num_rows)]
+        keys = [left.rows.column(name) for name in self._node.left_keys] or same_key(left.num_rows)
         # A NULL in the key finds nothing: the rows that are kept have none.
         pairs = self._pairing.find(left, keys, self._right, epoch, changed_is_left=True)
         matched = pairs.matches(left.num_rows) > 0

@@ -23,7 +23,7 @@ class Matches:
 
     def __init__(self, schema: pa.Schema, owner: str) -> None:
         self._owner = owner
-        self._index = KeyIndex(schema)
+        self._index = KeyIndex(schema, exact=True)
         self._times = np.zeros(0, np.int64)
         self._count = np.zeros(0, np.int64)
         self._deadlines = Deadlines()

@@ -55,7 +55,7 @@ class TopNOperator:
         return concatenated(self._schema, [Delta(self._top), Delta(delta.rows.filter(pa.array(added)), weights_of(delta)[added])])
 
     def _concerns_top(self, rows: pa.RecordBatch) -> bool:
-        index = KeyIndex(self._schema)
+        index = KeyIndex(self._schema, exact=True)
         index.encode(self._top.columns)
         return bool((index.find(rows.columns) >= 0).any())
 

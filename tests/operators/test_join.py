@@ -88,6 +88,16 @@ def test_update_of_both_sides_is_net(evaluator: Evaluator) -> None:
     assert found == [(("a", 1, "a", 1), -1), (("a", 2, "a", 2), 1)]
 
 
+def test_a_zero_is_withdrawn_with_its_sign(evaluator: Evaluator) -> None:
+    """A row whose 0.0 becomes -0.0 is withdrawn as the one that it then is."""
+    schema = pa.schema([("l.k", pa.string()), ("l.x", pa.float64())])
+    node = replace(join("left"), schema=pa.schema([*schema, *RIGHT_SCHEMA]))
+    driver = Driver(node, evaluator, [schema, RIGHT_SCHEMA], [True, True])
+    driver.step([(("a", 0.0), 1)], [(("a", 1), 1)])
+    driver.step([(("a", 0.0), -1), (("a", -0.0), 1)], [])
+    assert len(driver.step([(("a", -0.0), -1)], [])) == 1
+
+
 LEFT_TIMES = pa.schema([("l.k", pa.string()), ("l.t", pa.timestamp("us"))])
 RIGHT_TIMES = pa.schema([("r.k", pa.string()), ("r.t", pa.timestamp("us"))])
 WITHIN = """SELECT "#pair" FROM "in" WHERE epoch_us("r.t") - epoch_us("l.t") BETWEEN -2 AND 3"""

@@ -100,6 +100,14 @@ def test_two_inputs(evaluator: Evaluator, left: Script, right: Script, grouped: 
     check(Driver(node, evaluator, [SCHEMA, pa.schema([("j", pa.string()), ("y", pa.float64())])], [True, True]), full_join, left, right)
 
 
+def test_rows_with_null_keys_are_not_kept(evaluator: Evaluator) -> None:
+    """Where NULL matches nothing, rows with a NULL in their key come and go without a trace."""
+    driver = Driver(FULL, evaluator, [SCHEMA, pa.schema([("j", pa.string()), ("y", pa.float64())])], [True, True])
+    assert driver.step([((None, 1.0), 2)], [((None, 2.0), 1)]) == [((None, 1.0, None, None), 2), ((None, None, None, 2.0), 1)]
+    assert driver.operator.state_rows == 0
+    assert driver.step([((None, 1.0), -1)], []) == [((None, 1.0, None, None), -1)]
+
+
 def test_global_aggregate_exists_without_rows(evaluator: Evaluator) -> None:
     """Without keys, the SQL is run in the first epoch, and then when something changes."""
     node = Recompute("all", (IN,), ("in",), ((),), 'SELECT count(*) AS n FROM "in"', pa.schema([("n", pa.int64())]), retracts=True)
