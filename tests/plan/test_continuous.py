@@ -71,6 +71,19 @@ def test_answer(name: str, partitions: int, binder: Binder, reference: Reference
     assert found.schema.names == expected.schema.names
 
 
+TIMED = [name for name, sql in QUERIES.items() if any(word in sql for word in ("TUMBLE", "HOP", "SESSION", "INTERVAL"))]
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_final_answer(name: str, binder: Binder, reference: Reference) -> None:
+    """What a query gives as final is its answer, when all windows have closed."""
+    dataflow = planned(f"{QUERIES[name]} EMIT FINAL", binder, reference)
+    assert dataflow.changelog == "append"
+    rows = {name: with_system_columns(table) for name, table in RELATIONS.items()}
+    found = reference.result(dataflow, rows, 3)
+    assert bag(found) == bag(reference.run(render_whole(bound(QUERIES[name], binder).plan), rows))
+
+
 def with_system_columns(table: pa.Table) -> pa.Table:
     """Add the columns that a source's rows have besides, with a watermark before everything."""
     if "ts" not in table.column_names:

@@ -7,10 +7,11 @@ from streamq.plan.continuous.draft import Draft
 from streamq.plan.continuous.joins import join_leaves
 from streamq.plan.continuous.names import column_of
 from streamq.plan.continuous.over import limited, window_functions
+from streamq.plan.continuous.recompute import recompute
 from streamq.plan.continuous.rows import Rows, as_named
 from streamq.plan.continuous.sources import PlanQuery, open_leaf, project_inputs, subquery_sides, with_sessions
 from streamq.plan.dataflow import LateRows
-from streamq.plan.render import quote
+from streamq.plan.render import named, quote, select
 from streamq.sql.logical import Block, Named
 
 
@@ -19,12 +20,14 @@ def plan_block(draft: Draft, block: Block, path: str, plan: PlanQuery, *, top: b
     rows = input_rows(draft, block, path, plan)
     if block.keys is not None:
         rows = aggregate(draft, block, rows, path)
-    sides = subquery_sides(draft, block.output_subqueries, f"{path}/select", plan)
+    looks_around = bool(block.partition_by) or block.qualify is not None
+    read_by_row = block.output_subqueries if block.having is not None or not looks_around else ()
+    sides = subquery_sides(draft, read_by_row, f"{path}/select", plan)
     if block.having is not None:
         rows = draft.step(rows, as_named(rows.names), where=block.having, label="having", sides=sides)
     if sides:
         rows = rows.knowing(windows={}, complete=frozenset(), timely_us=None)
-    if block.partition_by or block.qualify is not None:
+    if looks_around:
         rows = _windows(draft, block, rows, path, plan)
     elif not _names_only(block, rows):
         rows = draft.step(rows, block.items, label="project", sides=sides)
@@ -45,7 +48,7 @@ def input_rows(draft: Draft, block: Block, path: str, plan: PlanQuery) -> Rows:
         rows = with_sessions(draft, block, block.sessions, rows, f"{path}/sessions")
     sides = subquery_sides(draft, block.input_subqueries, f"{path}/where", plan)
     if _gives_its_leaf(block, rows):
-        return rows
+        return rows.knowing(windows={}, complete=frozenset())
     return project_inputs(draft, block, draft.called(rows, leaf.name), path, block.from_sql, sides)
 
 
@@ -57,12 +60,9 @@ def _gives_its_leaf(block: Block, rows: Rows) -> bool:
 
 
 def _windows(draft: Draft, block: Block, rows: Rows, path: str, plan: PlanQuery) -> Rows:
-    """Compute window functions. Subqueries beside them become columns of one row first."""
+    """Compute window functions; with subqueries beside them, over all rows."""
     if not block.output_subqueries:
         return window_functions(draft, block, rows, path)
-    from streamq.plan.continuous.recompute import recompute
-    from streamq.plan.render import named, select
-
     tables = [("rows", rows)]
     tables += [(leaf.name, open_leaf(draft, leaf, f"{path}/over/subquery{n}", plan)) for n, leaf in enumerate(block.output_subqueries, 1)]
     draft.because("subqueries beside window functions: all rows are computed again in every epoch, in one partition")

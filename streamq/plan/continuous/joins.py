@@ -35,7 +35,7 @@ def join_leaves(draft: Draft, block: Block, path: str, plan: PlanQuery) -> Rows:
     ]
     if (why := _not_chained(block)) is None:
         windowed = _complete_windows(draft, block, sources)
-        return windowed_join(draft, block, sources, path, plan) if windowed else _chain(draft, block, sources, path, plan)
+        return _join_windows(draft, block, sources, path) if windowed else _chain(draft, block, sources, path, plan)
     if now:
         raise BindError(f"{why} does not go with FOR SYSTEM_TIME AS OF PROCTIME()", hint="join in a subquery, and go on around it")
     keyed = _with_keys(draft, block, sources)
@@ -110,7 +110,7 @@ def _complete_windows(draft: Draft, block: Block, sources: Sequence[Source]) -> 
     return False
 
 
-def windowed_join(draft: Draft, block: Block, sources: Sequence[Source], path: str, plan: PlanQuery) -> Rows:
+def _join_windows(draft: Draft, block: Block, sources: Sequence[Source], path: str) -> Rows:
     """Join two sides whose windows are complete when they come: nothing is kept."""
     keyed = _with_keys(draft, block, sources)
     assert keyed is not None
