@@ -285,7 +285,7 @@ def _extreme(cell: _Cell, words: Words, counts: Words) -> pa.Array:
         return pa.array(keys != 0, mask=counts == 0)
     values = keys ^ _TOP if types.is_uint64(kind) else keys
     unsigned = types.is_unsigned_integer(kind)
-    return _with_nulls(kind, values.astype(f"{'u' if unsigned else 'i'}{kind.bit_width // 8}"), counts == 0)
+    return _with_nulls(kind, values.astype(f"{'u' if unsigned else 'i'}{kind.bit_width // 8}", copy=False), counts == 0)
 
 
 def _deviation(function: str, squares: NDArray[np.float64], counts: Words) -> pa.Array:

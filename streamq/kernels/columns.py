@@ -95,7 +95,7 @@ class FixedCodec:
         layout.nulls.append(nulls)
 
     def decode(self, layout: Layout) -> pa.Array:
-        return _fixed(self._kind, layout.lanes.pop(0).astype(self._dtype), layout.nulls.pop(0))
+        return _fixed(self._kind, layout.lanes.pop(0).astype(self._dtype, copy=False), layout.nulls.pop(0))
 
 
 class BoolCodec:
@@ -158,7 +158,7 @@ class FloatCodec:
         signs = layout.signs.pop(0) if self._carries else None
         if signs is not None:
             words = np.where(signs, np.iinfo(np.int64).min, words)
-        values = np.ascontiguousarray(words).view(np.float64).astype(self._dtype)
+        values = np.ascontiguousarray(words).view(np.float64).astype(self._dtype, copy=False)
         return _fixed(self._kind, values, layout.nulls.pop(0))
 
 
@@ -564,4 +564,5 @@ def _flag_lanes(flags: Sequence[Flags | None], rows: int) -> list[Words]:
 
 def _flags(lanes: Sequence[Words], count: int) -> list[Flags | None]:
     """Unpack flags from words."""
-    return [lanes[number // 64] >> (number % 64) & 1 != 0 for number in range(count)]
+    some = [bool(lane.any()) for lane in lanes]
+    return [lanes[number // 64] >> (number % 64) & 1 != 0 if some[number // 64] else None for number in range(count)]

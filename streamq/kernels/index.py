@@ -91,8 +91,8 @@ class KeyIndex:
         words = np.empty((self._records.width, len(codes)), np.int64)
         loops.gather(codes, self._records.chunks, self._records.width, 0, words)
         if self._word:
-            nulls = codes == self._head[loops.NULL] - 1
-            rows = Rows(len(codes), [words[0], nulls.astype(np.int64), *words[1:]], 2, [])
+            nulls = (codes == self._head[loops.NULL] - 1).astype(np.int64)
+            rows = Rows(len(codes), [words[0], nulls, *words[1:]], 2, [])
         elif self._text:
             nulls = words[-3] < 0
             rows = Rows(len(codes), [nulls.astype(np.int64)], 1, self._parts(codes, np.maximum(words[-3], 0), []))

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from streamq.kernels.compiled.index import AHEAD, record_at
-from streamq.kernels.compiled.pointers import add_product, add_wide, bits_of, compiled, float_of, load, prefetch, store
+from streamq.kernels.compiled.pointers import add_product, add_wide, bits_of, compiled, float_of, load, part, prefetch, store
 
 _LAST = 0x7FFFFFFFFFFFFFFF
 _NAN = 0x7FF8000000000000
 
 
-@compiled
+@part
 def order_of(value: float) -> Any:
     """Give a float's bits as an integer that orders as DuckDB orders floats: NaN is the greatest."""
     if value != value:
@@ -26,7 +26,7 @@ def order_of(value: float) -> Any:
     return bits ^ ((bits >> 63) & _LAST)
 
 
-@compiled
+@part
 def keep_extremes(record: int, first: bool, key: int, least: int, greatest: int) -> None:
     """Keep the least and the greatest of a group."""
     if least >= 0 and (first or key < load(record + least)):
@@ -35,7 +35,7 @@ def keep_extremes(record: int, first: bool, key: int, least: int, greatest: int)
         store(record + greatest, key)
 
 
-@compiled
+@part
 def keep_moments(record: int, moments: int, value: float, weight: int, count: int) -> None:
     """Keep the mean and the sum of squared differences from it, as Welford and Chan have it; `count` is with this value."""
     mean = float_of(load(record + moments))
@@ -134,7 +134,7 @@ def add_floats(
     return 0
 
 
-@compiled
+@part
 def below(high: int, low: int, other_high: int, other_low: int) -> Any:
     """Compare two 128-bit integers."""
     return high < other_high or (high == other_high and np.uint64(low) < np.uint64(other_low))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from streamq.kernels.compiled.pointers import compiled, load, load_1, load_4, prefetch, store, store_1
+from streamq.kernels.compiled.pointers import compiled, load, load_1, load_4, part, prefetch, store, store_1
 from streamq.kernels.memory import CHUNK, CHUNK_BITS
 
 TABLE_BITS = 6
@@ -33,7 +33,7 @@ _HALF = np.uint64(32)
 _TOP = np.uint64(64 - TABLE_BITS)
 
 
-@compiled
+@part
 def mix(word: int) -> Any:
     """Spread the bits of a word, reversibly."""
     value = np.uint64(word) * _B
@@ -41,7 +41,7 @@ def mix(word: int) -> Any:
     return value ^ (value >> _HALF)
 
 
-@compiled
+@part
 def ends(address: int, length: int) -> Any:
     """Give up to 16 bytes as two words, which differ wherever bytes of that length do. Nothing beyond them is read."""
     if length >= 8:
@@ -53,7 +53,7 @@ def ends(address: int, length: int) -> Any:
     return 0, 0
 
 
-@compiled
+@part
 def hash_bytes(address: int, length: int) -> Any:
     """Hash bytes a word at a time."""
     value = np.uint64(length) * _A
@@ -72,7 +72,7 @@ def hash_bytes(address: int, length: int) -> Any:
     return value ^ (value >> _HALF)
 
 
-@compiled
+@part
 def hash_key(words: int, compared: int, has_bytes: bool, address: int, length: int) -> Any:
     """Hash a key of words, at an address, and bytes."""
     value = hash_bytes(address, length) if has_bytes else np.uint64(0)
@@ -91,13 +91,13 @@ def hash_rows(words: Any, width: int, compared: int, has_bytes: bool, data: int,
         hashes[row] = np.int64(hash_key(base + 8 * width * row, compared, has_bytes, address, length))
 
 
-@compiled
+@part
 def record_at(chunks: Any, code: int, width: int) -> Any:
     """Give the address of a record."""
     return chunks[code >> CHUNK_BITS] + (code & (CHUNK - 1)) * width * 8
 
 
-@compiled
+@part
 def size_class(length: int) -> Any:
     """Give the size class of a piece of the arena: steps of 16 bytes up to 1 KiB, then powers of two."""
     if length <= 1024:
@@ -108,13 +108,13 @@ def size_class(length: int) -> Any:
     return number
 
 
-@compiled
+@part
 def class_bytes(number: int) -> Any:
     """Give how many bytes pieces of a size class have."""
     return number << 4 if number <= 64 else 1 << (number - 54)
 
 
-@compiled
+@part
 def same(record: int, bytes_at: int, words: int, compared: int, has_bytes: bool, address: int, length: int) -> Any:
     """Tell whether a record has this key."""
     for number in range(compared):
@@ -138,7 +138,7 @@ def same(record: int, bytes_at: int, words: int, compared: int, has_bytes: bool,
     return load(kept + last) == load(address + last)
 
 
-@compiled
+@part
 def take_piece(head: Any, length: int) -> Any:
     """Give a piece of the arena for so many bytes; 0 if it has none."""
     number = size_class(length)
@@ -154,7 +154,7 @@ def take_piece(head: Any, length: int) -> Any:
     return piece
 
 
-@compiled
+@part
 def copy_bytes(source: int, target: int, length: int) -> None:
     """Copy bytes, words at a time; nothing beyond them is read or written."""
     at = 0
@@ -166,7 +166,7 @@ def copy_bytes(source: int, target: int, length: int) -> None:
         at += 1
 
 
-@compiled
+@part
 def new_code(head: Any, chunks: Any, width: int) -> Any:
     """Take a free code, or the next one."""
     head[LIVE] += 1
@@ -179,7 +179,7 @@ def new_code(head: Any, chunks: Any, width: int) -> Any:
     return code
 
 
-@compiled
+@part
 def null_code(head: Any, chunks: Any, width: int, add: bool) -> Any:
     """Give the code of the NULL key of a single column."""
     if head[NULL] == 0 and add:
@@ -323,7 +323,7 @@ def rehash(old: int, slots: int, new: int, mask: int) -> None:
         store(new + (slot << 4) + 8, code)
 
 
-@compiled
+@part
 def remove_slot(tables: Any, tag: int, code: int) -> Any:
     """Take a code out of its sub-table and close the gap; tell whether it was there."""
     table = np.int64(np.uint64(tag) >> _TOP) << 2
@@ -381,7 +381,7 @@ def release(codes: Any, single: bool, compared: int, bytes_at: int, tables: Any,
     return len(codes)
 
 
-@compiled
+@part
 def hash_kept(record: int, compared: int, kept: int) -> Any:
     """Hash a record's key, whose bytes are described at `kept`, as `hash_key` hashes the key."""
     length = load(kept)
@@ -439,8 +439,8 @@ def mark(codes: Any, chunks: Any, number: int, out: Any) -> Any:
     count = 0
     for row in range(len(codes)):
         record = record_at(chunks, codes[row], 1)
-        if load(record) != number:
-            store(record, number)
-            out[count] = codes[row]
-            count += 1
+        # Without a branch, which could not be foreseen.
+        out[count] = codes[row]
+        count += int(load(record) != number)
+        store(record, number)
     return count

@@ -18,9 +18,21 @@ _WORD = ir.IntType(64)
 _PAIR = ir.IntType(128)
 
 
+_compile = cast("Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]", numba.njit)
+"""Its annotations know fewer options than it takes."""
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a loop at its first call, without the interpreter lock; machine code is kept on disk for later processes."""
-    return cast("Callable[..., Any]", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    return _compile(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+
+
+def part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile what only loops call, into them.
+
+    The code of loops is kept on disk by the date of their own file: after a change here, touch the files that use it.
+    """
+    return _compile(error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)(function)
 
 
 def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from streamq.kernels.compiled.pointers import compiled, load, load_1
+from streamq.kernels.compiled.pointers import compiled, load, load_1, part
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 
 
-@compiled
+@part
 def mix(value: Any) -> Any:
     """Spread every bit of a value over all bits."""
     value = value + _GOLDEN
