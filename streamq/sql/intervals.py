@@ -37,7 +37,8 @@ def find_bound(
 ) -> FoundBound | None:
     """Find the bound that conditions, whose columns are qualified, set between the relation `right` and one before it.
 
-    `leaf_of` gives the leaf of an alias, None if it is none before. A bound without one of its ends is none.
+    `leaf_of` gives the leaf of an alias, None if it is none before. A bound without one of its ends is none, and equal times are
+    a key: rows are not late for it.
     """
     ends: dict[tuple[exp.Column, exp.Column], _Ends] = {}
     for condition in conditions:
@@ -88,9 +89,6 @@ def _comparisons(condition: exp.Expr) -> Iterator[tuple[exp.Expr, exp.Expr, bool
             yield condition.left, condition.right, isinstance(condition, exp.LT)
         case exp.GT() | exp.GTE():
             yield condition.right, condition.left, isinstance(condition, exp.GT)
-        case exp.EQ():
-            yield condition.left, condition.right, False
-            yield condition.right, condition.left, False
 
 
 def _moment(node: exp.Expr) -> _Moment | None:
