@@ -19,7 +19,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamq.changes import apply_changes
     from streamq.config import Config
     from streamq.engine import Database, connect
     from streamq.errors import (
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from streamq.execution.statistics import ContinuousStatistics, DatabaseStatistics, OperatorStatistics, QueryStatistics
     from streamq.execution.stream import QueryBatchStream
     from streamq.storage.rows import InsertResult
+    from streamq.streaming.apply import apply_changes
 
 __version__ = "0.1.0"
 
@@ -66,7 +66,7 @@ _HOMES = {
     "Progress": "streamq.execution.query",
     "QueryBatchStream": "streamq.execution.stream",
     "InsertResult": "streamq.storage.rows",
-    "apply_changes": "streamq.changes",
+    "apply_changes": "streamq.streaming.apply",
 }
 
 __all__ = [

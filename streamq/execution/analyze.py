@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamq.execution.planning import PlannedContinuous, PlannedQuery
 from streamq.execution.query import Query
+from streamq.plan.continuous import explain_dataflow
 from streamq.plan.explain import explain
 
 
@@ -14,8 +15,6 @@ def explain_query(planned: PlannedQuery) -> str:
 
 def explain_continuous(planned: PlannedContinuous) -> str:
     """Describe how a query with EMIT would run: its operators, what they keep, what it emits."""
-    from streamq.plan.continuous import explain_dataflow
-
     return explain_dataflow(planned.dataflow)
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from streamq.config import Config, clamp_partitions
 from streamq.errors import BindError, UnsupportedError
 from streamq.execution.describe import Describer
+from streamq.plan.continuous import plan_continuous
 from streamq.plan.dataflow import Dataflow
 from streamq.plan.executor import ExecutorChoice, choose_executor
 from streamq.plan.fragments import PhysicalPlan
@@ -87,8 +88,6 @@ class Planner:
         Raises:
             SqlError: it cannot be run as written.
         """
-        from streamq.plan.continuous import plan_continuous
-
         catalog = self._catalog.infos()
         bound = bind_query(select, catalog, parameters, binder=self._binder)
         _, target = self._partitions(dict(bound.options), partitions)

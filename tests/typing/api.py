@@ -82,3 +82,13 @@ async def failing(db: streamq.Database) -> None:
 
 async def batches() -> AsyncIterator[pa.RecordBatch]:
     yield pa.record_batch({"n": [1]})
+
+
+async def following(db: streamq.Database) -> None:
+    stream = db.query("SELECT k, count(*) AS c FROM s GROUP BY k EMIT CHANGES", epoch_rows=1, progress=True)
+    await stream.start()
+    table: pa.Table = stream.schema.empty_table().drop_columns(["_op"])
+    async for batch in stream:
+        table = streamq.apply_changes(table, batch, key=stream.key)
+    statistics = (await stream.statistics()).continuous
+    assert_type(statistics, streamq.ContinuousStatistics | None)
