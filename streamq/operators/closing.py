@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -51,16 +51,19 @@ def ticks(column: pa.Array) -> tuple[NDArray[np.int64], int]:
 
 
 class Deadlines:
-    """Remembers, by code, a moment at which something is due. Finding what is due costs what is due."""
+    """Remembers, by code, a moment at which something is due. Finding what is due costs what is due.
+
+    What was said is kept in runs, sorted by moment, of which a later one is at most half as long as the one before it. A code is due when
+    the last moment that was said of it is; older ones are passed over when they come up.
+    """
 
     def __init__(self) -> None:
         self._moment = np.zeros(0, np.int64)
-        self._due: dict[int, list[NDArray[np.int64]]] = {}
-        self._heap: list[int] = []
+        self._runs: list[_Run] = []
 
     @property
     def bytes(self) -> int:
-        return self._moment.nbytes + 8 * sum(len(codes) for lists in self._due.values() for codes in lists)
+        return self._moment.nbytes + sum(run.moments.nbytes + run.codes.nbytes for run in self._runs)
 
     def set(self, codes: NDArray[np.int64], moments: NDArray[np.int64]) -> None:
         """Say when each code is due, instead of what was said of it before. A code that occurs twice is due at one moment."""
@@ -68,16 +71,9 @@ class Deadlines:
             return
         self._moment = grown(self._moment, int(codes.max()) + 1, _UNSET)
         new = self._moment[codes] != moments
-        codes, moments = codes[new], moments[new]
-        self._moment[codes] = moments
-        order = np.argsort(moments, kind="stable")
-        starts = np.flatnonzero(np.diff(moments[order])) + 1
-        for group in np.split(order, starts) if len(order) else ():
-            moment = int(moments[group[0]])
-            if moment not in self._due:
-                self._due[moment] = []
-                heapq.heappush(self._heap, moment)
-            self._due[moment].append(np.unique(codes[group]))
+        if new.any():
+            self._moment[codes[new]] = moments[new]
+            self._add(_Run.of(codes[new], moments[new]))
 
     def unset(self, codes: NDArray[np.int64]) -> None:
         """Forget codes."""
@@ -85,11 +81,38 @@ class Deadlines:
 
     def take(self, horizon: int | None) -> NDArray[np.int64]:
         """Give the codes that are due, in the order of their moments, and forget them."""
-        found: list[NDArray[np.int64]] = []
-        while horizon is not None and self._heap and self._heap[0] <= horizon:
-            moment = heapq.heappop(self._heap)
-            codes = np.unique(np.concatenate(self._due.pop(moment)))
-            codes = codes[self._moment[codes] == moment]
-            self._moment[codes] = _UNSET
-            found.append(codes)
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
+        if horizon is None or not self._runs:
+            return np.zeros(0, np.int64)
+        parts = [run.split(horizon) for run in self._runs]
+        self._runs = [later for _, later in parts if len(later.codes)]
+        due = _Run.of(*(np.concatenate([getattr(now, name) for now, _ in parts]) for name in ("codes", "moments")))
+        codes, first = np.unique(due.codes[self._moment[due.codes] == due.moments], return_index=True)
+        codes = codes[np.argsort(first)]
+        self._moment[codes] = _UNSET
+        return codes
+
+    def _add(self, run: _Run) -> None:
+        while self._runs and len(self._runs[-1].codes) <= 2 * len(run.codes):
+            last = self._runs.pop()
+            codes, moments = np.concatenate([last.codes, run.codes]), np.concatenate([last.moments, run.moments])
+            valid = self._moment[codes] == moments
+            run = _Run.of(codes[valid], moments[valid])
+        self._runs.append(run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Codes and their moments, by moment."""
+
+    codes: NDArray[np.int64]
+    moments: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, codes: NDArray[np.int64], moments: NDArray[np.int64]) -> _Run:
+        order = np.argsort(moments, kind="stable")
+        return cls(codes[order], moments[order])
+
+    def split(self, horizon: int) -> tuple[_Run, _Run]:
+        """Give what is due, and the rest."""
+        place = int(np.searchsorted(self.moments, horizon, side="right"))
+        return _Run(self.codes[:place], self.moments[:place]), _Run(self.codes[place:], self.moments[place:])

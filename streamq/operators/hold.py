@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -15,64 +15,76 @@ from streamq.operators.closing import NEVER, horizon, moments
 from streamq.operators.deltas import concatenated, conform, net, plain, selected, weights_of
 from streamq.plan.dataflow import WEIGHT, Hold
 
-_FEW = 1_024
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Changes in the order of the moments at which they are due."""
 
-@dataclass(slots=True)
-class _Held:
-    """The changes that are due at one moment, and how many rows they had when they were last made net."""
+    moments: NDArray[np.int64]
+    changes: Delta
 
-    changes: list[Delta] = field(default_factory=list)
-    rows: int = 0
-    net_rows: int = 0
+    def split(self, horizon: int) -> tuple[_Run, _Run]:
+        """Give what is due, and the rest."""
+        place = int(np.searchsorted(self.moments, horizon, side="right"))
+        return self.slice(0, place), self.slice(place, len(self.moments))
+
+    def slice(self, first: int, last: int) -> _Run:
+        weights = self.changes.weights
+        return _Run(
+            self.moments[first:last], Delta(self.changes.rows.slice(first, last - first), None if weights is None else weights[first:last])
+        )
 
 
 class HoldOperator:
-    """Keeps changes by the moment at which they are due; those that undo each other go when a moment's have doubled."""
+    """Keeps changes in runs, of which a later one is at most half as long as the one before it.
+
+    So what is due is the beginning of a few runs. Changes that undo each other go when runs are merged.
+    """
 
     def __init__(self, node: Hold, context: OperatorContext) -> None:
         self._node = node
-        self._held: dict[int, _Held] = {}
+        self._runs: list[_Run] = []
 
     def process(self, inputs: Sequence[Delta], epoch: Epoch) -> Delta:
         (delta,) = inputs
-        self._hold(Delta(conform(delta.rows.columns, self._node.schema), delta.weights))
+        if delta.num_rows:
+            self._hold(Delta(conform(delta.rows.columns, self._node.schema), delta.weights))
         now = horizon(epoch)
-        due = sorted(moment for moment in self._held if now is not None and moment <= now)
-        changes = [self._net(self._held.pop(moment)) for moment in due]
-        return plain(concatenated(self._node.schema, changes), self._node.id)
+        if now is None or not any(run.moments[0] <= now for run in self._runs):
+            return Delta.empty(self._node.schema)
+        parts = [run.split(now) for run in self._runs]
+        self._runs = [later for _, later in parts if len(later.moments)]
+        due = self._run([run.changes for run, _ in parts])
+        return plain(due.changes, self._node.id)
 
     def _hold(self, delta: Delta) -> None:
-        for moment, places in self._by_moment(delta):
-            held = self._held.setdefault(moment, _Held())
-            held.changes.append(selected(delta, places))
-            held.rows += len(places)
-            if held.rows > 2 * held.net_rows + _FEW:
-                held.changes = [self._net(held)]
-                held.rows = held.net_rows = held.changes[0].num_rows
+        run = self._run([delta])
+        while self._runs and len(self._runs[-1].moments) <= 2 * len(run.moments):
+            run = self._run([self._runs.pop().changes, run.changes])
+        if len(run.moments):
+            self._runs.append(run)
 
-    def _by_moment(self, delta: Delta) -> list[tuple[int, NDArray[np.int64]]]:
-        """Give, for every moment, the places of the rows that are due then."""
+    def _run(self, deltas: Sequence[Delta]) -> _Run:
+        """Make a run of the net changes."""
+        changes = concatenated(self._node.schema, deltas)
+        changes = changes if changes.weights is None else net(changes)
         closing = self._node.closing
-        when = np.full(delta.num_rows, NEVER) if closing is None else moments(delta.rows.column(closing.column), closing)
-        order = np.argsort(when, kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(when[order])) + 1) if len(order) else []
-        return [(int(when[places[0]]), places) for places in groups]
-
-    def _net(self, held: _Held) -> Delta:
-        changes = concatenated(self._node.schema, held.changes)
-        return changes if changes.weights is None else net(changes)
+        if closing is None:
+            return _Run(np.full(changes.num_rows, NEVER), changes)
+        moment = moments(changes.rows.column(closing.column), closing)
+        order = np.argsort(moment, kind="stable")
+        return _Run(moment[order], selected(changes, order))
 
     @property
     def state_rows(self) -> int:
-        return sum(held.rows for held in self._held.values())
+        return sum(len(run.moments) for run in self._runs)
 
     @property
     def state_bytes(self) -> int:
-        return sum(int(change.rows.nbytes) for held in self._held.values() for change in held.changes)
+        return sum(int(run.changes.rows.nbytes) + run.moments.nbytes for run in self._runs)
 
     def snapshot(self) -> State:
-        changes = concatenated(self._node.schema, [self._net(held) for held in self._held.values()])
+        changes = self._run([run.changes for run in self._runs]).changes
         return {"input0": pa.Table.from_batches([changes.rows]).append_column(WEIGHT, pa.array(weights_of(changes)))}
 
     def restore(self, state: State) -> None:
