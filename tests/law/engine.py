@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar, TypeVarTuple
 
 import anyio
 import pyarrow as pa
@@ -16,8 +16,10 @@ from anyio.from_thread import BlockingPortal
 from hypothesis import strategies as st
 
 import streamq
-from tests.law.relations import Relation
+from tests.law.relations import ENDLESS, Relation
 
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 Executor = Literal["thread", "process"]
 EXECUTORS: tuple[Executor, ...] = ("thread", "process")
 PARTITIONS = (1, 2, 3, 7, 8)
@@ -64,11 +66,17 @@ class Engine:
     def execute(self, sql: str, executor: Executor) -> None:
         self._portal.call(self.databases[executor].execute, sql)
 
+    def call(self, function: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
+        """Run a coroutine function in the event loop of the databases."""
+        return self._portal.call(function, *args)
+
     @contextmanager
-    def holding(self, held: Sequence[Relation], executor: Executor) -> Iterator[None]:
-        """Have the relations in the executor's database for the length of the block."""
+    def holding(self, held: Sequence[Relation], executor: Executor, *, empty: bool = False) -> Iterator[None]:
+        """Have the relations in the executor's database for the length of the block, or, where rows can be written later, `empty` ones."""
         with tempfile.TemporaryDirectory(prefix="law-") as directory, ExitStack() as stack:
             for relation in held:
+                if empty and relation.hold in ENDLESS:
+                    relation = replace(relation, rows=relation.rows.slice(0, 0), cuts=())
                 self._portal.call(self._hold, relation, executor, directory)
                 stack.callback(self._portal.call, self._release, relation, executor)
             yield
@@ -95,15 +103,15 @@ class Engine:
                     await db.insert(name, piece)
             case "parquet":
                 pq.write_table(relation.rows, f"{path}.parquet", row_group_size=relation.row_group)
-                await db.register(name, f"{path}.parquet")
+                await db.register(name, f"{path}.parquet", watermark=relation.watermark)
             case "files":
                 for number, piece in enumerate(relation.pieces):
                     pq.write_table(piece, f"{path}-{number}.parquet", row_group_size=relation.row_group)
-                await db.register(name, f"{path}-*.parquet")
+                await db.register(name, f"{path}-*.parquet", watermark=relation.watermark)
             case "arrow":
-                await db.register(name, relation.rows)
+                await db.register(name, relation.rows, watermark=relation.watermark)
             case "chunks":
-                await db.register(name, pa.concat_tables(relation.pieces))
+                await db.register(name, pa.concat_tables(relation.pieces), watermark=relation.watermark)
 
     async def _release(self, relation: Relation, executor: Executor) -> None:
         db = self.databases[executor]

@@ -63,12 +63,17 @@ def differences(answer: pa.Table, query: Query, oracle: duckdb.DuckDBPyConnectio
         return [f"types are {answer.schema.types}, not {expected.schema.types}"]
     if answer.num_rows != expected.num_rows:
         return [f"{answer.num_rows} rows, not {expected.num_rows}: {_bag_difference(rows_of(answer), rows_of(expected))}"]
-    tolerance = RELATIVE_TOLERANCE * max(magnitude, 1.0) if query.approximate else 0.0
+    tolerance = tolerance_of(query, magnitude)
     found = _order_differences(answer, expected, query.order)
     if query.unlimited is None:
         return found + bag_differences(rows_of(answer), rows_of(expected), tolerance)
     surplus = Counter(rows_of(answer)) - Counter(rows_of(oracle.sql(query.unlimited).to_arrow_table()))
     return found + ([f"rows that are not in the unlimited answer: {_some(surplus)}"] if surplus else [])
+
+
+def tolerance_of(query: Query, magnitude: float) -> float:
+    """Say by how much a float of the answer may differ."""
+    return RELATIVE_TOLERANCE * max(magnitude, 1.0) if query.approximate else 0.0
 
 
 def bag_differences(answer: Sequence[Row], expected: Sequence[Row], tolerance: float = 0.0) -> list[str]:

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 Kind = Literal["int", "big", "dyadic", "float", "text", "bool", "ts", "date", "dec", "list"]
 Hold = Literal["source", "partitioned", "table", "parquet", "files", "arrow", "chunks"]
 HOLDS: tuple[Hold, ...] = ("source", "partitioned", "table", "parquet", "files", "arrow", "chunks")
+ENDLESS: tuple[Hold, ...] = ("source", "partitioned", "table")
+"""The ways of holding rows to which more can be written."""
 EPOCH = dt.datetime(2024, 1, 1)
 
 
@@ -64,7 +66,7 @@ class Relation:
     """Rows under a name and how they are held.
 
     `columns` begin with `id`, which is unique and never NULL. `cuts` are the row numbers where a new batch (or file) begins,
-    `row_group` the rows of a Parquet row group.
+    `row_group` the rows of a Parquet row group. `watermark` is an expression over the one event time column.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Relation:
     hold: Hold
     cuts: tuple[int, ...]
     row_group: int
+    watermark: str | None = None
 
     @property
     def pieces(self) -> list[pa.Table]:
@@ -88,7 +91,9 @@ class Relation:
     @property
     def declaration(self) -> str:
         """The columns, as CREATE SOURCE and CREATE TABLE have them."""
-        return ", ".join(f"{field.name} {sql_type(field.type)}" for field in self.rows.schema)
+        columns = [f"{field.name} {sql_type(field.type)}" for field in self.rows.schema]
+        time = [f"WATERMARK FOR {self.of_kind('ts')[0]} AS {self.watermark}"] if self.watermark is not None else []
+        return ", ".join(columns + time)
 
     def of_kind(self, *kinds: Kind) -> list[str]:
         """Names of the columns of these kinds; `id` is a `big`."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.law.continuous import Fold
 from tests.law.law import Query, connect_oracle, differences, float_magnitude, rows_of
 from tests.law.queries import SHAPES, Shape
 from tests.law.relations import Relation, relations
@@ -65,3 +67,39 @@ def test_floats_that_sql_calls_equal_are_equal() -> None:
     odd = pa.table({"x": [[float("nan")], [-0.0]], "y": [{"a": -0.0}, {"a": float("nan")}]})
     even = pa.table({"x": [[float("nan")], [0.0]], "y": [{"a": 0.0}, {"a": float("nan")}]})
     assert rows_of(odd) == rows_of(even)
+
+
+FOLDED = pa.schema([("k", pa.int64()), ("n", pa.int64()), ("_op", pa.string())])
+
+
+def _changes(*rows: tuple[str, int, int]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([{"k": k, "n": n, "_op": op} for op, k, n in rows], schema=FOLDED)
+
+
+@pytest.mark.parametrize(
+    ("changelog", "changes"),
+    [
+        ("upsert", [("insert", 1, 1), ("insert", 1, 2)]),
+        ("upsert", [("update", 1, 1)]),
+        ("upsert", [("insert", 1, 1), ("update", 1, 1)]),
+        ("upsert", [("insert", 1, 1), ("delete", 2, 1)]),
+        ("upsert", [("insert", 1, 1), ("delete", 1, 1)]),
+        ("retract", [("insert", 1, 1), ("update", 1, 2)]),
+        ("retract", [("delete", 1, 1)]),
+    ],
+    ids=["key twice", "update of nothing", "update to itself", "delete of nothing", "delete last", "update without a key", "nothing there"],
+)
+def test_changes_that_do_not_fit_are_seen(changelog: Any, changes: list[tuple[str, int, int]]) -> None:
+    """A fold fails on a change that contradicts what is there, or comes in the wrong order."""
+    fold = Fold(changelog, ("k",) if changelog == "upsert" else None, FOLDED)
+    with pytest.raises(AssertionError):
+        fold.take(_changes(*changes))
+
+
+def test_changes_fold_to_rows() -> None:
+    """Inserts, updates and deletes by key leave the rows that a table would have."""
+    fold = Fold("upsert", ("k",), FOLDED)
+    fold.take(_changes(("insert", 1, 1), ("insert", 2, 1)))
+    fold.end_epoch()
+    fold.take(_changes(("delete", 1, 1), ("update", 2, 5), ("insert", 3, 7)))
+    assert sorted(fold.answer()) == [(2, 5), (3, 7)]
