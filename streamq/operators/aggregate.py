@@ -17,6 +17,7 @@ from streamq.operators.deltas import conform
 from streamq.plan.dataflow import OP, Aggregate
 
 Codes = NDArray[np.int64]
+_OPS = pa.array(["delete", "update", "insert"], pa.string())
 
 
 class AggregateOperator:
@@ -129,6 +130,7 @@ class _Groups:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._index = KeyIndex(schema)
+        self._places = np.zeros(0, np.int64)
 
     @property
     def rows(self) -> int:
@@ -136,7 +138,7 @@ class _Groups:
 
     @property
     def bytes(self) -> int:
-        return self._index.bytes
+        return self._index.bytes + self._places.nbytes
 
     def encode(self, rows: pa.RecordBatch, keys: Sequence[str]) -> Codes:
         return self._index.encode([rows.column(name) for name in keys])
@@ -206,7 +208,7 @@ class _OneGroup:
 
 def _changelog(gone: pa.RecordBatch, there: pa.RecordBatch, existed: NDArray[np.bool_]) -> Delta:
     """Give one row a group, with what happened to it; `existed` tells which of those that are there are not new."""
-    ops = pa.array(np.concatenate([np.repeat("delete", gone.num_rows), np.where(existed, "update", "insert")]), pa.string())
+    ops = _OPS.take(pa.array(np.concatenate([np.zeros(gone.num_rows, np.int64), np.where(existed, 1, 2)])))
     rows = pa.concat_batches([gone, there])
     return Delta(pa.RecordBatch.from_arrays([*rows.columns, ops], schema=rows.schema.append(pa.field(OP, pa.string()))))
 

@@ -23,6 +23,7 @@ class Bag:
         self._owner = owner
         self._index = KeyIndex(schema, exact=exact)
         self._times = np.zeros(0, np.int64)
+        self._places = np.zeros(0, np.int64)
 
     @property
     def num_rows(self) -> int:
@@ -31,7 +32,7 @@ class Bag:
 
     @property
     def bytes(self) -> int:
-        return self._index.bytes + self._times.nbytes
+        return self._index.bytes + self._times.nbytes + self._places.nbytes
 
     def apply(self, delta: Delta) -> tuple[NDArray[np.int64], Weights, Weights]:
         """Add and withdraw rows; give the codes of the different rows among them, and how often each was and is there.
@@ -40,7 +41,8 @@ class Bag:
         """
         codes = self._index.encode(delta.rows.columns)
         self._times = grown(self._times, self._index.capacity)
-        touched = np.unique(codes)
+        self._places = grown(self._places, self._index.capacity)
+        touched = different(codes, self._places)
         before = self._times[touched]
         np.add.at(self._times, codes, weights_of(delta))
         after = self._times[touched]
@@ -100,3 +102,15 @@ def grown(values: NDArray[np.int64], capacity: int, fill: int = 0) -> NDArray[np
     larger = np.full(max(capacity, 2 * len(values), 64), fill, np.int64)
     larger[: len(values)] = values
     return larger
+
+
+def different(codes: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give every code once, in the order in which they come first. `places` is room, by code, that is written over.
+
+    >>> different(np.array([2, 0, 2, 1, 0]), np.zeros(3, np.int64)).tolist()
+    [2, 0, 1]
+    """
+    order = np.arange(len(codes))
+    places[codes[::-1]] = order[::-1]
+    result: NDArray[np.int64] = codes[places[codes] == order]
+    return result

@@ -85,7 +85,7 @@ class Deadlines:
             return np.zeros(0, np.int64)
         parts = [run.split(horizon) for run in self._runs]
         self._runs = [later for _, later in parts if len(later.codes)]
-        due = _Run.of(*(np.concatenate([getattr(now, name) for now, _ in parts]) for name in ("codes", "moments")))
+        due = _Run.of(*(np.concatenate([getattr(first, name) for first, _ in parts]) for name in ("codes", "moments")))
         codes, first = np.unique(due.codes[self._moment[due.codes] == due.moments], return_index=True)
         codes = codes[np.argsort(first)]
         self._moment[codes] = _UNSET
