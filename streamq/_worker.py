@@ -18,9 +18,10 @@ import threading
 from queue import SimpleQueue
 from typing import NoReturn
 
+from streamq.execution.commands import BatchesReady, Cancel, Command, Event
 from streamq.execution.protocol import Frames, FromWorker, Inline, InSlot, Ready, Setup, ToWorker, pack
 from streamq.execution.ring import Ring, RingFull, write_batches
-from streamq.execution.runner import BatchesReady, Cancel, Command, Event, JobRunner, work
+from streamq.execution.runner import JobRunner, work
 from streamq.kernels.session import Session
 
 RECEIVE_BYTES = 65_536

@@ -23,7 +23,7 @@ from streamq.execution.stages import PlanContext
 from streamq.execution.statements import ExecuteResult, run_statement
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics
 from streamq.execution.stream import QueryBatchStream
-from streamq.sql import parse_one
+from streamq.sql.parse import parse_one
 from streamq.sql.statements import Explain, Insert, Parameters, Select, Show
 from streamq.storage.catalog import Catalog
 from streamq.storage.insertion import Insertion

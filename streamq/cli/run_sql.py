@@ -14,7 +14,7 @@ from streamq.cli.terminal import Terminal
 from streamq.cli.wording import count
 from streamq.engine import Database, connect
 from streamq.errors import SqlError
-from streamq.sql import parse_one
+from streamq.sql.parse import parse_one
 from streamq.sql.statements import Explain, Select
 
 

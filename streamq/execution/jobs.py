@@ -7,12 +7,16 @@ its granted batches and never the worker.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from streamq.errors import StreamqError
+    from streamq.execution.services import ServiceSetup
 
 PARTITION_COLUMN = "__partition"
 """The column that says which of several files a row goes to. The planner's name for it, here so that workers need no planner."""
@@ -110,6 +114,18 @@ class PoolStatistics:
     workers: tuple[WorkerStatistics, ...]
 
 
+class HostedService(Protocol):
+    """A service that a worker of a pool keeps."""
+
+    worker: int
+
+    def call(self, request: object) -> None:
+        """Ask something. From any thread; answers come in the order of the calls."""
+
+    async def wait_ended(self) -> StreamqError:
+        """Wait until the worker is done with it, and tell why."""
+
+
 class WorkerPool(Protocol):
     """Workers that run jobs. Leaving the pool's `async with` ends every worker and everything they had opened."""
 
@@ -125,5 +141,17 @@ class WorkerPool(Protocol):
         grants another. Leaving the context before the end cancels the job: its SQL is interrupted, its files are removed, and
         when the context is left nothing of it runs.
         """
+
+    def host(
+        self, setup: ServiceSetup, worker: int, tell: Callable[[bytes | StreamqError], None]
+    ) -> AbstractAsyncContextManager[HostedService]:
+        """Keep a service on worker number `worker`, which starts with its first call.
+
+        `tell` gets every answer, pickled, from the event loop's thread, and once why the service ended, be it a failed call or the worker's
+        death. Leaving the context ends it: what it computes is interrupted, and when the context is left nothing of it is there.
+        """
+
+    def quietest(self, count: int) -> list[int]:
+        """Give the numbers of the `count` workers with the least to do; fewer, if there are fewer."""
 
     def statistics(self) -> PoolStatistics: ...

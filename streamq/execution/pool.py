@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -24,9 +25,11 @@ import pyarrow as pa
 
 from streamq.config import Config
 from streamq.errors import QueryCancelled, QueryError, ResourceLimit, StreamqError, WorkerCrashed
+from streamq.execution.commands import Answer, BatchesReady, Call, Cancel, Cancelled, Command, Done, Event, Failed, Grant, Host, Open
 from streamq.execution.directories import make_pool_directory, remove_pool_directory
+from streamq.execution.hosting import PooledService
 from streamq.execution.jobs import Job, JobResult, PoolStatistics, RunningJob, WorkerStatistics
-from streamq.execution.runner import BatchesReady, Cancel, Cancelled, Command, Done, Event, Failed, Grant, Open
+from streamq.execution.services import ServiceSetup
 from streamq.flow.inbox import Inbox
 from streamq.flow.scopes import one_error
 
@@ -139,25 +142,30 @@ class PooledJob:
 
 
 class _Seat:
-    """The place of worker number `number`: the worker that has it now, its open jobs, and counts over all that had it."""
+    """The place of worker number `number`: the worker that has it now, what is open on it, and counts over all that had it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.link: WorkerLink | None = None
         self.ready = False
         self.jobs: dict[int, PooledJob] = {}
+        self.services: dict[int, PooledService] = {}
         self.done = 0
         self.busy_s = 0.0
         self.restarts = 0
 
+    @property
+    def load(self) -> int:
+        return len(self.jobs) + len(self.services)
+
     def end_job(self, job_id: int, outcome: JobResult | StreamqError, busy_s: float) -> None:
         self.done += 1
         self.busy_s += busy_s
-        self.jobs.pop(job_id).end(outcome)
+        (self.jobs.pop(job_id, None) or self.services.pop(job_id)).end(outcome)
 
     def statistics(self) -> WorkerStatistics:
         pid = None if self.link is None else self.link.pid
-        return WorkerStatistics(self.number, pid, len(self.jobs), self.done, self.busy_s, self.restarts)
+        return WorkerStatistics(self.number, pid, self.load, self.done, self.busy_s, self.restarts)
 
 
 class Pool(ABC):
@@ -223,6 +231,16 @@ class Pool(ABC):
             raise ValueError(f"credits must be at least 1, not {credits}")
         return self._run(job, worker, credits)
 
+    def host(
+        self, setup: ServiceSetup, worker: int, tell: Callable[[bytes | StreamqError], None]
+    ) -> AbstractAsyncContextManager[PooledService]:
+        """Keep a service on worker number `worker`. See `WorkerPool.host`."""
+        return self._host(pickle.dumps(setup, pickle.HIGHEST_PROTOCOL), worker, tell)
+
+    def quietest(self, count: int) -> list[int]:
+        """Give the numbers of the `count` workers with the least to do; fewer, if there are fewer."""
+        return sorted(seat.number for seat in sorted(self._seats, key=lambda seat: seat.load)[:count])
+
     def statistics(self) -> PoolStatistics:
         """Tell how the workers are."""
         return PoolStatistics(self.kind, tuple(seat.statistics() for seat in self._seats))
@@ -246,24 +264,40 @@ class Pool(ABC):
     @asynccontextmanager
     async def _run(self, job: Job, worker: int | None, credits: int) -> AsyncIterator[RunningJob]:
         async with self._reachable(job) as reachable:
-            if self._closing:
-                raise QueryCancelled(f"the {self.kind} pool was closed")
-            seat = self._seats[worker] if worker is not None else min(self._seats, key=lambda seat: len(seat.jobs))
-            link = seat.link or self._start(seat)
+            seat, link = self._seated(worker)
             job_id = next(self._job_ids)
-            running = PooledJob(lambda: link.send(Grant(job_id, 1)))
-            seat.jobs[job_id] = running
+            running = seat.jobs[job_id] = PooledJob(lambda: link.send(Grant(job_id, 1)))
             link.send(Open(job_id, reachable, credits))
             try:
                 yield running
             finally:
-                if not running.ended.is_set():
-                    with anyio.CancelScope(shield=True):
-                        await self._cancel(job_id, running, link)
+                await self._let_go(job_id, running, link)
                 if not running.finished:
                     running.discard()
 
-    async def _cancel(self, job_id: int, running: PooledJob, link: WorkerLink) -> None:
+    @asynccontextmanager
+    async def _host(self, setup: bytes, worker: int, tell: Callable[[bytes | StreamqError], None]) -> AsyncIterator[PooledService]:
+        seat, link = self._seated(worker)
+        job_id = next(self._job_ids)
+        service = seat.services[job_id] = PooledService(worker, lambda request: link.send(Call(job_id, request)), tell)
+        link.send(Host(job_id, setup))
+        try:
+            yield service
+        finally:
+            await self._let_go(job_id, service, link)
+
+    def _seated(self, worker: int | None) -> tuple[_Seat, WorkerLink]:
+        if self._closing:
+            raise QueryCancelled(f"the {self.kind} pool was closed")
+        seat = self._seats[worker] if worker is not None else min(self._seats, key=lambda seat: seat.load)
+        return seat, seat.link or self._start(seat)
+
+    async def _let_go(self, job_id: int, running: PooledJob | PooledService, link: WorkerLink) -> None:
+        if not running.ended.is_set():
+            with anyio.CancelScope(shield=True):
+                await self._cancel(job_id, running, link)
+
+    async def _cancel(self, job_id: int, running: PooledJob | PooledService, link: WorkerLink) -> None:
         """Cancel a job and wait until it has ended: by killing its worker, when it takes longer than the grace period."""
         kill_at = anyio.current_time() + self.config.grace_s
         while not running.ended.is_set():
@@ -307,6 +341,8 @@ class Pool(ABC):
         match report:
             case BatchesReady(job_id, batches):
                 seat.jobs[job_id].give(batches)
+            case Answer(job_id, payload):
+                seat.services[job_id].answer(payload)
             case Done(job_id, result):
                 seat.end_job(job_id, result, result.busy_s)
             case Failed(job_id, error, busy_s):
@@ -323,7 +359,7 @@ class Pool(ABC):
     def _distrust(self, link: WorkerLink, error: Exception) -> None:
         """Fail the jobs of a worker that reported what cannot be, and end it."""
         if (seat := self._by_link.get(link)) is not None:
-            for job_id in list(seat.jobs):
+            for job_id in [*seat.jobs, *seat.services]:
                 failure = QueryError(f"internal error: worker {seat.number} ({self.kind}) was not understood: {error!r}")
                 failure.__cause__ = error
                 seat.end_job(job_id, failure, 0.0)
@@ -332,7 +368,7 @@ class Pool(ABC):
     def _worker_ended(self, link: WorkerLink, seat: _Seat, reason: str) -> None:
         del self._by_link[link]
         was_ready, seat.ready, seat.link = seat.ready, False, None
-        for job_id in list(seat.jobs):
+        for job_id in [*seat.jobs, *seat.services]:
             seat.end_job(job_id, self._lost(seat, reason), 0.0)
         link.join()
         self._worker_gone.set()

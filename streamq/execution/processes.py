@@ -18,11 +18,11 @@ from typing import Literal, Self
 
 from streamq.errors import StreamqError
 from streamq.execution.budget import session_bytes
+from streamq.execution.commands import Answer, BatchesReady, Cancelled, Command, Done, Failed
 from streamq.execution.jobs import Job
 from streamq.execution.pool import Pool, PostReport, Report, WorkerEnded, WorkerReady
 from streamq.execution.protocol import Frames, FromWorker, Inline, InSlot, Ready, Setup, ToWorker, pack
 from streamq.execution.ring import Ring, check_platform, read_batches
-from streamq.execution.runner import BatchesReady, Cancelled, Command, Done, Failed
 from streamq.execution.tables import SharedTables
 
 RECEIVE_BYTES = 65_536
@@ -159,7 +159,7 @@ def _report(message: ToWorker | FromWorker, ring: Ring) -> Report:
             return BatchesReady(job_id, ring.take(length))
         case Inline(job_id, body):
             return BatchesReady(job_id, read_batches(body))
-        case Done() | Failed() | Cancelled():
+        case Answer() | Done() | Failed() | Cancelled():
             return message
         case Ready():
             return WorkerReady()

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from streamq.execution.runner import Cancelled, Command, Done, Failed
+from streamq.execution.commands import Answer, Cancelled, Command, Done, Failed
 
 _LENGTH = struct.Struct("!Q")
 
@@ -51,7 +51,7 @@ class Inline:
 
 
 ToWorker = Setup | Command
-FromWorker = Ready | InSlot | Inline | Done | Failed | Cancelled
+FromWorker = Ready | InSlot | Inline | Answer | Done | Failed | Cancelled
 
 
 def pack(message: ToWorker | FromWorker) -> bytes:

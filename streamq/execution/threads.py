@@ -14,9 +14,10 @@ from typing import Literal
 
 from streamq.config import Config
 from streamq.execution.budget import session_bytes
+from streamq.execution.commands import Cancel, Command
 from streamq.execution.jobs import Job
 from streamq.execution.pool import Pool, PostReport, WorkerEnded, WorkerReady
-from streamq.execution.runner import Cancel, Command, JobRunner, work
+from streamq.execution.runner import JobRunner, work
 from streamq.kernels.session import Session
 
 

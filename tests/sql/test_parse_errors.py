@@ -3,7 +3,7 @@
 import pytest
 
 from streamq.errors import BindError, SqlError, SqlSyntaxError, UnsupportedError
-from streamq.sql import parse, parse_one
+from streamq.sql.parse import parse, parse_one
 
 # `^` stands before the offending token.
 CASES: list[tuple[type[SqlError], str, str]] = [

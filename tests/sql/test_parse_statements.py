@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from streamq.sql import parse, parse_one
+from streamq.sql.parse import parse, parse_one
 from streamq.sql.statements import (
     ColumnDef,
     CreateSink,

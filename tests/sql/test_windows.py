@@ -6,9 +6,9 @@ import duckdb
 import pytest
 
 from streamq.errors import BindError
-from streamq.sql import parse_one
 from streamq.sql.aliases import expand_lateral_aliases, name_unnested_columns
 from streamq.sql.dialect import generate
+from streamq.sql.parse import parse_one
 from streamq.sql.statements import Select
 from streamq.sql.windows import rewrite_time_windows
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamq.sql import parse_one
 from streamq.sql.dialect import generate
+from streamq.sql.parse import parse_one
 from streamq.sql.statements import Select
 from streamq.sql.windows import rewrite_time_windows
 
