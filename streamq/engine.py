@@ -14,13 +14,13 @@ import pyarrow as pa
 from streamq.config import Config
 from streamq.connectors import registered
 from streamq.errors import QueryTimeout, ResourceLimit, SourceError, UnsupportedError
-from streamq.execution.analyze import analyze_query, explain_continuous, explain_query
+from streamq.execution.analyze import analyze_continuous, analyze_query, explain_continuous, explain_query
 from streamq.execution.host import QueryHost
 from streamq.execution.inserts import insert_when_room
-from streamq.execution.planning import PlannedQuery, Planner, is_continuous, parse_select
+from streamq.execution.planning import PlannedContinuous, PlannedQuery, Planner, is_continuous, parse_select
 from streamq.execution.query import Query, QueryRequest, RunningQuery
 from streamq.execution.stages import PlanContext
-from streamq.execution.statements import ExecuteResult, run_statement
+from streamq.execution.statements import ExecuteResult, queries_table, run_statement
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics
 from streamq.execution.stream import QueryBatchStream
 from streamq.sql.parse import parse_one
@@ -110,7 +110,7 @@ class Database:
         async def follow(select: Select, deadline: float) -> RunningQuery:
             planned = await self._in_thread(self._planner.plan_continuous, select, params, partitions)
             opened = OpenedQuery(planned, self._catalog, self._host.config, batch_rows=batch_rows, epoch_rows=epoch_rows)
-            return await self._follow(opened, deadline, timeout, progress)
+            return await self._follow(opened, select, deadline, timeout, progress)
 
         return self._stream(sql, params, timeout, batch_rows, partitions, follow)
 
@@ -127,15 +127,18 @@ class Database:
     async def explain(self, sql: str, params: Parameters = None, *, analyze: bool = False) -> str:
         """Describe how a query runs: strategy and reason, splits, fragments, merge. With `analyze` it is run, its rows counted and dropped.
 
+        Of a continuous query: its changelog and key, the operators, what each keeps and when that is freed, what is final when. With
+        `analyze` its sources must be bounded: files, objects, sources that are finished.
+
         Raises:
-            SqlError: the query cannot be run as written.
+            SqlError: the query cannot be run as written, or would have no end.
             QueryError, SourceError: it was run and failed.
         """
         self._host.check_open()
         return await self._explain(await self._in_thread(parse_select, sql), params, analyze)
 
     async def queries(self) -> tuple[QueryStatistics, ...]:
-        """List the running queries."""
+        """List the running queries: of continuous ones, `continuous` tells epochs, late rows, watermarks and state."""
         return self._host.queries()
 
     async def cancel(self, query_id: str) -> bool:
@@ -171,7 +174,7 @@ class Database:
                 text = await self._explain(select, params, analyze)
                 return ExecuteResult("explain", 0, pa.table({"explain": text.splitlines()}))
             case Show(what="queries"):
-                return ExecuteResult("show", 0, _queries_table(self._host.queries()))
+                return ExecuteResult("show", 0, queries_table(self._host.queries()))
             case Insert(relation=relation, columns=columns, query=select):
                 rows = await self._read(select, params, lambda schema: self._catalog.check_insert(relation, columns, len(schema), sql=sql))
                 inserted = await self._insert(partial(self._catalog.insertion_columns, relation, columns, rows))
@@ -255,12 +258,12 @@ class Database:
 
         return QueryBatchStream(start, self._host.drop)
 
-    async def _follow(self, opened: OpenedQuery, deadline: float, timeout: float | None, progress: bool) -> ContinuousQuery:
+    async def _follow(self, opened: OpenedQuery, select: Select, deadline: float, timeout: float | None, progress: bool) -> ContinuousQuery:
         try:
             await self._in_thread(opened.open)
             # No await from here on: from its launch, the query closes what is open.
             host = self._host
-            request = ContinuousRequest(host.new_id(), opened.planned.bound.sql, opened, deadline, timeout, progress)
+            request = ContinuousRequest(host.new_id(), select.written or select.sql, opened, deadline, timeout, progress)
             return host.launch(ContinuousQuery(request, host.waiting, host.epoch_limiter, host.query_ended))
         except BaseException:
             opened.close()
@@ -291,20 +294,32 @@ class Database:
 
     async def _explain(self, select: Select, params: Parameters, analyze: bool) -> str:
         if is_continuous(select):
-            if analyze:
-                raise UnsupportedError(
-                    "EXPLAIN ANALYZE reads a query to its end, which one with EMIT may not have",
-                    sql=select.sql,
-                    hint="use EXPLAIN, and `await stream.statistics()` of the running query",
-                )
             continuous = await self._in_thread(self._planner.plan_continuous, select, params, None)
-            return await self._in_thread(explain_continuous, continuous)
+            return await (self._analyze(continuous, select) if analyze else self._in_thread(explain_continuous, continuous))
         planned = await self._in_thread(self._planner.plan, select, params, None)
         if not analyze:
             return explain_query(planned)
         query = await self._start(planned, 32_768, float("inf"), None)
         try:
             return await analyze_query(planned, query)
+        finally:
+            query.cancel()
+            with anyio.CancelScope(shield=True):
+                await query.wait_ended()
+
+    async def _analyze(self, planned: PlannedContinuous, select: Select) -> str:
+        states = {state.name: state for state in self._catalog.statistics()}
+        endless = [states[name] for name in sorted(planned.bound.relations) if name in states and not states[name].finished]
+        if endless:
+            raise UnsupportedError(
+                f"EXPLAIN ANALYZE reads a query to its end, and {endless[0].kind} {endless[0].name!r} has none yet",
+                sql=select.sql,
+                hint="use EXPLAIN, and `await stream.statistics()` of the running query",
+            )
+        opened = OpenedQuery(planned, self._catalog, self._host.config, batch_rows=32_768, epoch_rows=None)
+        query = await self._follow(opened, select, float("inf"), None, progress=False)
+        try:
+            return await analyze_continuous(planned, query)
         finally:
             query.cancel()
             with anyio.CancelScope(shield=True):
@@ -328,17 +343,3 @@ class Database:
             if isinstance(batches, AsyncGenerator):
                 await batches.aclose()
         return InsertResult(rows, first or 0, last)
-
-
-def _queries_table(queries: tuple[QueryStatistics, ...]) -> pa.Table:
-    rows = [
-        {"query_id": q.query_id, "sql": q.sql, "elapsed_s": q.elapsed_s, "rows_out": q.rows_out, "strategy": q.strategy} for q in queries
-    ]
-    types = [
-        ("query_id", pa.string()),
-        ("sql", pa.string()),
-        ("elapsed_s", pa.float64()),
-        ("rows_out", pa.int64()),
-        ("strategy", pa.string()),
-    ]
-    return pa.Table.from_pylist(rows, schema=pa.schema(types))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from streamq.errors import BindError, UnsupportedError
 from streamq.execution.planning import Planner
+from streamq.execution.statistics import QueryStatistics
 from streamq.sql.catalog import RelationInfo
 from streamq.sql.statements import (
     CreateSink,
@@ -137,3 +139,32 @@ def _describe(statement: Describe, catalog: Catalog) -> pa.Table:
             "watermark": pa.array([watermark[1] if name == watermark[0] else None for name in info.schema.names], pa.string()),
         }
     )
+
+
+def queries_table(queries: Iterable[QueryStatistics]) -> pa.Table:
+    """Give running queries as rows. What only continuous queries have is NULL for others."""
+    schema = pa.schema(
+        [
+            ("query_id", pa.string()),
+            ("kind", pa.string()),
+            ("sql", pa.string()),
+            ("elapsed_s", pa.float64()),
+            ("rows_out", pa.int64()),
+            ("strategy", pa.string()),
+            ("epochs", pa.int64()),
+            ("rows_in", pa.int64()),
+            ("late_rows", pa.int64()),
+            ("watermark", pa.timestamp("us", "UTC")),
+            ("watermark_lag_s", pa.float64()),
+            ("state_bytes", pa.int64()),
+        ]
+    )
+    return pa.Table.from_pylist([_query_row(query) for query in queries], schema=schema)
+
+
+def _query_row(query: QueryStatistics) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(query, name) for name in ("query_id", "kind", "sql", "elapsed_s", "rows_out", "strategy")}
+    if (continuous := query.continuous) is not None:
+        row |= {name: getattr(continuous, name) for name in ("epochs", "late_rows", "watermark", "watermark_lag_s", "state_bytes")}
+        row["rows_in"] = continuous.total_rows_in
+    return row

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
@@ -48,9 +48,17 @@ class ScanStatistics:
     rows_done: int = 0
 
 
+Partition = tuple[str, int]
+"""A relation's name, and the number of a partition of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class OperatorStatistics:
-    """What one operator of a continuous query has done and keeps, over its partitions. `node` is its place in the plan."""
+    """What one operator of a continuous query has done and keeps, over its instances.
+
+    `node` is its place in the plan, under which EXPLAIN shows it, and `kind` what it is (``aggregate``, ``join``, ``top_n`` …).
+    `rows_in` and `rows_out` count changes, withdrawn rows among them. `state_rows` of `state_bytes` are kept now.
+    """
 
     node: str
     rows_in: int
@@ -58,6 +66,7 @@ class OperatorStatistics:
     state_rows: int
     state_bytes: int
     busy_s: float
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,10 @@ class ContinuousStatistics:
 
     `epochs` have been computed. `rows_in` are the rows and changes read, by relation, of which `late_rows` came too late for their
     window. `watermark` is the query's, None as long as there is none, and the largest time there is once its sources have ended;
-    `watermarks` are those of each relation with event time, of which the least holds the others back. `idle` partitions hold nobody back.
+    `watermarks` are those of each relation with event time, of which the least holds the others back, and `partition_watermarks` those of
+    their partitions. `held_back_by` is the partition for which the query's watermark waits, `idle` partitions hold nobody back.
+    `watermark_lag_s` is how far the watermark is behind the clock, None where it waits for nothing. `peak_state_bytes` is the most that all
+    operators kept after an epoch.
     """
 
     epochs: int
@@ -74,8 +86,22 @@ class ContinuousStatistics:
     late_rows: int
     watermark: datetime | None
     watermarks: Mapping[str, datetime | None]
-    idle: frozenset[tuple[str, int]]
+    idle: frozenset[Partition]
     operators: tuple[OperatorStatistics, ...]
+    partition_watermarks: Mapping[Partition, datetime | None] = field(default_factory=dict)
+    held_back_by: Partition | None = None
+    watermark_lag_s: float | None = None
+    peak_state_bytes: int = 0
+
+    @property
+    def total_rows_in(self) -> int:
+        """Rows and changes read, of all relations."""
+        return sum(self.rows_in.values())
+
+    @property
+    def state_rows(self) -> int:
+        """How many rows and groups all operators keep."""
+        return sum(operator.state_rows for operator in self.operators)
 
     @property
     def state_bytes(self) -> int:
@@ -115,6 +141,11 @@ class QueryStatistics:
     stages: tuple[StageRun, ...] = ()
     error: str | None = None
     continuous: ContinuousStatistics | None = None
+
+    @property
+    def kind(self) -> Literal["snapshot", "continuous"]:
+        """Whether it answers once, or goes on with its sources."""
+        return "snapshot" if self.continuous is None else "continuous"
 
     @property
     def splits(self) -> int:
@@ -186,6 +217,24 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
+class ContinuousTotals:
+    """The continuous queries of a database.
+
+    `running` are there now; they keep `state_bytes`, by kind of operator, and the one that is furthest behind the clock is so by
+    `watermark_lag_s` (None if none of them waits for event time). The others count since `connect()`: `epochs` computed, `rows_in`
+    read, the `late_rows` among them, and `blocked_s`, how long they waited for their readers.
+    """
+
+    running: int = 0
+    epochs: int = 0
+    rows_in: int = 0
+    late_rows: int = 0
+    blocked_s: float = 0.0
+    state_bytes: Mapping[str, int] = field(default_factory=dict)
+    watermark_lag_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseStatistics:
     """A database, now. Totals count since `connect()` and include what the running queries have done so far.
 
@@ -193,6 +242,7 @@ class DatabaseStatistics:
     neither read to their end nor closed: the garbage collector found them. `strategies` counts queries by partition
     strategy, `splits` counts splits read by what they are made of, `fallbacks` counts queries by why nothing parallel
     fitted. `channel_batches` and `channel_bytes` wait for readers now; `blocked_s` is how long producers waited for readers.
+    `continuous` has what only queries with EMIT have.
     """
 
     running: int
@@ -212,6 +262,7 @@ class DatabaseStatistics:
     blocked_s: float
     pools: tuple[PoolStatistics, ...] = ()
     relations: tuple[RelationStatistics, ...] = ()
+    continuous: ContinuousTotals = ContinuousTotals()
 
 
 class Totals:
@@ -281,7 +332,25 @@ class Totals:
             blocked_s=sums.blocked_s,
             pools=tuple(pools),
             relations=tuple(relations),
+            continuous=_continuous(sums, running),
         )
+
+
+def _continuous(sums: _Sums, running: Sequence[QueryStatistics]) -> ContinuousTotals:
+    now = [query.continuous for query in running if query.continuous is not None]
+    state: Counter[str] = Counter()
+    for query in now:
+        for operator in query.operators:
+            state[operator.kind] += operator.state_bytes
+    return ContinuousTotals(
+        running=len(now),
+        epochs=sums.epochs,
+        rows_in=sums.rows_in,
+        late_rows=sums.late_rows,
+        blocked_s=sums.continuous_blocked_s,
+        state_bytes={kind: size for kind, size in sorted(state.items()) if size},
+        watermark_lag_s=max((query.watermark_lag_s for query in now if query.watermark_lag_s is not None), default=None),
+    )
 
 
 class _Sums:
@@ -291,9 +360,13 @@ class _Sums:
         "batches_out",
         "blocked_s",
         "bytes_out",
+        "continuous_blocked_s",
+        "epochs",
         "fallbacks",
         "first_batch",
         "first_batch_sum_s",
+        "late_rows",
+        "rows_in",
         "rows_out",
         "splits",
         "splits_pruned",
@@ -304,7 +377,8 @@ class _Sums:
     def __init__(self) -> None:
         self.rows_out = self.bytes_out = self.batches_out = 0
         self.splits_pruned = self.tasks = 0
-        self.blocked_s = self.first_batch_sum_s = 0.0
+        self.epochs = self.rows_in = self.late_rows = 0
+        self.blocked_s = self.continuous_blocked_s = self.first_batch_sum_s = 0.0
         self.first_batch = [0] * (len(FIRST_BATCH_BOUNDS_S) + 1)
         self.strategies: Counter[str] = Counter()
         self.splits: Counter[str] = Counter()
@@ -322,6 +396,11 @@ class _Sums:
             self.splits[scan.unit] += scan.splits
         if query.fallback is not None:
             self.fallbacks[query.fallback] += 1
+        if query.continuous is not None:
+            self.epochs += query.continuous.epochs
+            self.rows_in += query.continuous.total_rows_in
+            self.late_rows += query.continuous.late_rows
+            self.continuous_blocked_s += query.blocked_s
         if query.first_batch_s is not None:
             self.first_batch[bisect_left(FIRST_BATCH_BOUNDS_S, query.first_batch_s)] += 1
             self.first_batch_sum_s += query.first_batch_s

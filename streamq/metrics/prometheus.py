@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from streamq.execution.jobs import PoolStatistics
-from streamq.execution.statistics import DatabaseStatistics, Totals
+from streamq.execution.statistics import ContinuousTotals, DatabaseStatistics, Totals
 
 if TYPE_CHECKING:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -54,6 +54,7 @@ def _families(statistics: DatabaseStatistics) -> Iterator[Metric]:
     yield from _queries(statistics)
     yield from _output(statistics)
     yield from _reading(statistics)
+    yield from _continuous(statistics.continuous)
     yield from _workers(statistics.pools)
 
 
@@ -97,6 +98,20 @@ def _reading(statistics: DatabaseStatistics) -> Iterator[Metric]:
     yield _gauges(
         "streamq_relation_bytes", "Bytes in relations, by kind.", "kind", {kind: size for kind, (_, _, size) in relations.items()}
     )
+
+
+def _continuous(totals: ContinuousTotals) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    yield _gauge("streamq_continuous_queries_running", "Continuous queries that run now.", totals.running)
+    yield _counter("streamq_epochs", "Epochs that continuous queries have computed.", totals.epochs)
+    yield _counter("streamq_rows_in", "Rows and changes that continuous queries have read.", totals.rows_in)
+    yield _counter("streamq_late_rows", "Rows that came too late for their window or time bound.", totals.late_rows)
+    yield _gauges("streamq_state_bytes", "What running continuous queries keep, by kind of operator.", "operator", totals.state_bytes)
+    # Without a sample where nothing waits for event time: 0 would say that all is well.
+    text = "How far the watermark is behind the clock, of the running query for which that is most."
+    yield GaugeMetricFamily("streamq_watermark_lag_seconds", text, value=totals.watermark_lag_s)
+    yield _counter("streamq_continuous_blocked_seconds", "Time that continuous queries waited for readers, all added up.", totals.blocked_s)
 
 
 def _workers(pools: tuple[PoolStatistics, ...]) -> Iterator[Metric]:

@@ -14,10 +14,11 @@ from streamq.plan.dataflow import Dataflow, First, Map, Node, Read
 from streamq.storage.feeds import Feed
 from streamq.streaming.changelog import ChangeWriter
 from streamq.streaming.cuts import EPOCH_ROWS, Inlet, take_cut
+from streamq.streaming.instances import NodeStatistics
 from streamq.streaming.late import LateRowCounter
-from streamq.streaming.partitions import NodeStatistics, Partitions
+from streamq.streaming.partitions import Partitions
 from streamq.streaming.records import EpochRecord
-from streamq.streaming.watermarks import Reading, WatermarkTracker
+from streamq.streaming.watermarks import Partition, Reading, WatermarkTracker
 
 MOST_WAITING_ROWS = 1 << 20
 """Changes that may wait for the next time to emit: then sources are read no further until it has come."""
@@ -33,12 +34,17 @@ class Emission:
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """How far a query is. Made after each epoch, and never changed."""
+    """How far a query is. Made after each epoch, and never changed.
+
+    `partitions` are the watermarks of all partitions with event time, `peak_state_bytes` is the most that was kept after an epoch.
+    """
 
     record: EpochRecord | None = None
     rows_in: Mapping[str, int] = field(default_factory=dict)
     late_rows: int = 0
     nodes: tuple[NodeStatistics, ...] = ()
+    partitions: Mapping[Partition, int | None] = field(default_factory=dict)
+    peak_state_bytes: int = 0
 
 
 class Epochs:
@@ -130,7 +136,8 @@ class Epochs:
         self._check_state(nodes)
         self._writer.add(outputs)
         self._late.hand_on(late)
-        self.report = EpochReport(record, record.rows, self._late.rows, nodes)
+        peak = max(self.report.peak_state_bytes, sum(node.state_bytes for node in nodes))
+        self.report = EpochReport(record, record.rows, self._late.rows, nodes, self._partition_watermarks(), peak)
         self.ended = record.ended or self._is_full(nodes)
 
     def _inputs(self) -> dict[str, Delta]:
@@ -141,6 +148,10 @@ class Epochs:
                 for read in inlet.reads:
                     inputs[read] = _columns_of(delta, self._reads[read].schema)
         return inputs
+
+    def _partition_watermarks(self) -> dict[Partition, int | None]:
+        feeds = [inlet.feed for inlet in self._inlets]
+        return {(feed.name, number): watermark for feed in feeds for number, watermark in feed.watermarks.items()}
 
     def _check_state(self, nodes: Sequence[NodeStatistics]) -> None:
         limit = self._dataflow.continuous.max_state_bytes

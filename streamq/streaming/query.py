@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import anyio
 import anyio.to_thread
@@ -13,15 +12,13 @@ import pyarrow as pa
 
 from streamq.execution.events import emit_continuous_started
 from streamq.execution.query import CHANNEL_BYTES, OnEnd, Progress, RunningQuery
-from streamq.execution.statistics import ContinuousStatistics, OperatorStatistics, QueryStatistics
+from streamq.execution.statistics import QueryStatistics
 from streamq.flow.channel import ByteBudget, Channel
 from streamq.streaming.coordinator import Coordinator
 from streamq.streaming.epochs import Emission
 from streamq.streaming.opened import OpenedQuery
 from streamq.streaming.records import EpochRecord
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FOREVER = datetime.max.replace(tzinfo=UTC)
+from streamq.streaming.reports import continuous_statistics, relation_watermarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ class ContinuousQuery(RunningQuery):
     def statistics(self) -> QueryStatistics:
         """Tell how far the query is."""
         channel = self.channel.statistics()
-        continuous = self._continuous()
+        continuous = continuous_statistics(self._opened.epochs.report, self._opened.planned.dataflow, time.time())
         return QueryStatistics(
             query_id=self.id,
             sql=self.sql,
@@ -130,35 +127,6 @@ class ContinuousQuery(RunningQuery):
             self._sent.append(_progress(emission.record, complete=number == len(batches)))
             await self.channel.send(batch)
 
-    def _continuous(self) -> ContinuousStatistics:
-        report = self._opened.epochs.report
-        record = report.record
-        return ContinuousStatistics(
-            epochs=0 if record is None else record.number,
-            rows_in=report.rows_in,
-            late_rows=report.late_rows,
-            watermark=None if record is None else _time(record.watermarks.query),
-            watermarks={} if record is None else _times(record),
-            idle=frozenset() if record is None else record.watermarks.idle,
-            operators=tuple(
-                OperatorStatistics(node.node, node.rows_in, node.rows_out, node.state_rows, node.state_bytes, node.busy_s)
-                for node in report.nodes
-            ),
-        )
-
 
 def _progress(record: EpochRecord, complete: bool) -> Progress:
-    return Progress(record.number, complete, _times(record), record.rows)
-
-
-def _times(record: EpochRecord) -> Mapping[str, datetime | None]:
-    return {relation: _time(watermark) for relation, watermark in record.watermarks.relations.items()}
-
-
-def _time(watermark_us: int | None) -> datetime | None:
-    if watermark_us is None:
-        return None
-    try:
-        return _EPOCH + timedelta(microseconds=watermark_us)
-    except OverflowError:
-        return _FOREVER if watermark_us > 0 else datetime.min.replace(tzinfo=UTC)
+    return Progress(record.number, complete, relation_watermarks(record), record.rows)

@@ -8,7 +8,15 @@ from dataclasses import replace
 import pytest
 
 from streamq.execution.jobs import PoolStatistics, WorkerStatistics
-from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics, ScanStatistics, Totals
+from streamq.execution.statistics import (
+    ContinuousStatistics,
+    DatabaseStatistics,
+    OperatorStatistics,
+    QueryStatistics,
+    RelationStatistics,
+    ScanStatistics,
+    Totals,
+)
 from streamq.metrics import collector
 
 prometheus_client = pytest.importorskip("prometheus_client")
@@ -33,6 +41,21 @@ QUERY = QueryStatistics(
     channel_bytes=40,
     blocked_s=0.25,
 )
+CONTINUOUS = ContinuousStatistics(
+    epochs=5,
+    rows_in={"clicks": 70, "users": 30},
+    late_rows=3,
+    watermark=None,
+    watermarks={},
+    idle=frozenset(),
+    operators=(
+        OperatorStatistics("query/first", 10, 10, 4, 400, 0.1, "top_n"),
+        OperatorStatistics("query/limit", 10, 10, 1, 100, 0.1, "top_n"),
+        OperatorStatistics("query/input/map", 100, 10, 0, 0, 0.1, "map"),
+    ),
+    watermark_lag_s=7.5,
+)
+FOLLOWING = replace(QUERY, query_id="q2", strategy="Continuous", scans=(), fallback=None, blocked_s=0.5, continuous=CONTINUOUS)
 WORKERS = (WorkerStatistics(0, 100, 2, 7, 1.25, 1), WorkerStatistics(1, 101, 0, 3, 0.25, 0))
 
 
@@ -105,6 +128,36 @@ def scrape(numbers: Numbers) -> dict[str, dict[frozenset[tuple[str, str]], float
 def test_sample(numbers: Numbers, name: str, labels: Mapping[str, str], value: float) -> None:
     """Each number is under its name and labels."""
     assert scrape(numbers)[name][frozenset(labels.items())] == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value"),
+    [
+        ("streamq_queries_running", {}, 3),
+        ("streamq_continuous_queries_running", {}, 2),
+        ("streamq_epochs_total", {}, 15),
+        ("streamq_rows_in_total", {}, 300),
+        ("streamq_late_rows_total", {}, 9),
+        ("streamq_state_bytes", {"operator": "top_n"}, 1_000),
+        ("streamq_watermark_lag_seconds", {}, 60),
+        ("streamq_continuous_blocked_seconds_total", {}, 1.5),
+        ("streamq_channel_blocked_seconds_total", {}, 2.0),
+    ],
+)
+def test_sample_of_continuous_queries(numbers: Numbers, name: str, labels: Mapping[str, str], value: float) -> None:
+    """Two run and one has ended: counters have all three, gauges those that run, and of the lags the largest."""
+    for query_id, lag_s in (("q2", 7.5), ("q3", 60.0), ("q4", 900.0)):
+        query = replace(FOLLOWING, query_id=query_id, continuous=replace(CONTINUOUS, watermark_lag_s=lag_s))
+        numbers.totals.query_started(query_id, lambda query=query: query)  # type: ignore[misc]
+    numbers.totals.query_ended(replace(FOLLOWING, query_id="q4", outcome="completed"))
+    assert scrape(numbers)[name][frozenset(labels.items())] == pytest.approx(value)
+
+
+def test_no_lag_is_not_a_lag_of_zero(numbers: Numbers) -> None:
+    """Where no query waits for event time there is no sample; nor is there one for operators that keep nothing."""
+    samples = scrape(numbers)
+    assert "streamq_watermark_lag_seconds" not in samples
+    assert "streamq_state_bytes" not in samples
 
 
 def test_two_databases_do_not_share_a_registry() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from streamq.plan.continuous.state import describe_state
 from streamq.plan.dataflow import (
@@ -33,18 +34,43 @@ from streamq.plan.dataflow import (
     edges,
 )
 from streamq.plan.render import direction, plain
+from streamq.plan.sizes import human_bytes
 
 WIDTH = 100
 
 
-def explain_dataflow(dataflow: Dataflow, partitions: int | None = None) -> str:
-    """Describe a dataflow: the changes that it gives, then its nodes in stages, between which rows are exchanged."""
+class OperatorRun(Protocol):
+    """What the instances of a node have done and keep."""
+
+    @property
+    def rows_in(self) -> int: ...
+
+    @property
+    def rows_out(self) -> int: ...
+
+    @property
+    def state_rows(self) -> int: ...
+
+    @property
+    def state_bytes(self) -> int: ...
+
+    @property
+    def busy_s(self) -> float: ...
+
+
+def explain_dataflow(dataflow: Dataflow, partitions: int | None = None, runs: Mapping[str, OperatorRun] | None = None) -> str:
+    """Describe a dataflow: the changes that it gives, then its nodes in stages, between which rows are exchanged.
+
+    `runs` says of nodes, by id, what they did.
+    """
+    runs = runs or {}
     stages = _stages(dataflow)
     lines = [*_header(dataflow, partitions)]
     for number, nodes in enumerate(stages, 1):
         lines += ["", f"stage {number}: {', '.join(dict.fromkeys(_title(node) for node in nodes))}"]
         for node in nodes:
             lines += _node(node, dataflow)
+            lines += _run(runs[node.id]) if node.id in runs else []
     return "\n".join([*lines, "", *_output(dataflow)]) + "\n"
 
 
@@ -145,6 +171,15 @@ def _node(node: Node, dataflow: Dataflow) -> Iterator[str]:
     if sql is not None:
         yield "    sql:"
         yield textwrap.indent(sql, "      | ")
+
+
+def _run(run: OperatorRun) -> list[str]:
+    keeps = f"keeps {_rows(run.state_rows)} in {human_bytes(run.state_bytes)}" if run.state_bytes else "keeps nothing"
+    return _wrapped("    ran: ", f"{_rows(run.rows_in)} in, {run.rows_out:,} out; {keeps}; busy {run.busy_s:.3f} s")
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number:,} rows"
 
 
 def _table_names(node: Node) -> list[str]:
