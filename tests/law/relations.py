@@ -123,11 +123,11 @@ def fixed(name: str, rows: pa.Table, hold: Hold, *, pieces: int = 3, row_group: 
 
 
 @st.composite
-def relations(draw: st.DrawFn, name: str, kinds: Sequence[Kind], *, max_rows: int = 40, prefix: str = "") -> Relation:
+def relations(draw: st.DrawFn, name: str, kinds: Sequence[Kind], *, min_rows: int = 0, max_rows: int = 40, prefix: str = "") -> Relation:
     """Make a relation with `id` and a column of each of `kinds`."""
     columns = (Column(f"{prefix}id", "big"), *(Column(f"{prefix}{kind[0]}{number}", kind) for number, kind in enumerate(kinds)))
     values = st.tuples(*(st.one_of(st.none(), TYPES[kind].values, TYPES[kind].values) for kind in kinds))
-    rows = draw(st.lists(values, max_size=max_rows))
+    rows = draw(st.lists(values, min_size=min_rows, max_size=max_rows))
     ids = draw(st.permutations(range(len(rows))))
     cells = [[i, *row] for i, row in zip(ids, rows, strict=True)]
     arrays = [pa.array([row[number] for row in cells], TYPES[column.kind].arrow) for number, column in enumerate(columns)]

@@ -26,7 +26,8 @@ CASES = settings(max_examples=6 if os.environ.get("HYPOTHESIS_PROFILE") != "long
 @given(data=st.data())
 def test_changes_fold_to_the_answer(engine: Engine, shape: Shape, data: st.DataObject) -> None:
     """After every epoch of any query of the shape, the folded changes are DuckDB's answer over the rows consumed."""
-    t = data.draw(relations("t", data.draw(kinds_for(shape))), label="t")
+    fewest = data.draw(st.sampled_from([0, 10, 30]), label="fewest rows")
+    t = data.draw(relations("t", data.draw(kinds_for(shape)), min_rows=fewest), label="t")
     u = data.draw(relations("u", data.draw(kinds_for(shape)), max_rows=12, prefix="u"), label="u")
     query = for_following(data.draw(st.composite(shape)(t, u), label="query"))
     story = data.draw(stories((t, u)), label="story")

@@ -23,7 +23,9 @@ SCHEMA = pa.schema([("id", pa.int64()), ("k", pa.int32()), ("v", pa.int32()), ("
 @st.composite
 def timed(draw: st.DrawFn, name: str, delay: int, holds: tuple[Hold, ...], max_rows: int = 40) -> Relation:
     """Make a relation whose event times go forward, more or less."""
-    steps = draw(st.lists(st.tuples(st.sampled_from([0, 1, 5, 20, 60, 200, -5, -30, -90]), st.integers(0, 9)), max_size=max_rows))
+    step = st.tuples(st.sampled_from([0, 1, 5, 20, 60, 200, -5, -30, -90]), st.integers(0, 9))
+    # Left alone, most lists would be too short for a window to close.
+    steps = draw(st.lists(step, min_size=draw(st.sampled_from([0, max_rows // 2, max_rows])), max_size=max_rows))
     now, rows = 0, []
     for number, (step, dice) in enumerate(steps):
         now += step
