@@ -5,14 +5,15 @@ A stage is made of nodes whose rows stay in their partition; between stages rows
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from streamq.operators.base import Delta, State
-from streamq.plan.dataflow import Broadcast, Dataflow, Edge, Gather, Hash, Keep, Node, Read, edges
-from streamq.streaming.exchange import exchanged, owners_of
+from streamq.plan.dataflow import Broadcast, Dataflow, Edge, Gather, Keep, Node, Read, edges
+from streamq.streaming.exchange import exchanged
+from streamq.streaming.rescale import redistributed
 
 States = Mapping[str, tuple[State, ...]]
 """What a dataflow keeps: by node, the state of each of its instances."""
@@ -63,7 +64,7 @@ class Layout:
 
     def redistributed(self, states: States) -> States:
         """Give the state of another layout of the same dataflow to the instances of this one."""
-        return {name: _redistributed(states[name], edges(self.nodes[name]), self.widths[name]) for name in self.operators}
+        return {name: redistributed(self.nodes[name], self.nodes, states[name], self.widths[name]) for name in self.operators}
 
 
 def _stages(dataflow: Dataflow) -> tuple[tuple[str, ...], ...]:
@@ -85,25 +86,3 @@ def _widths(dataflow: Dataflow, partitions: int) -> dict[str, int]:
         alone = not single or (any(single) and all(one or side for one, side in zip(single, sided, strict=True)))
         widths[node.id] = 1 if alone else partitions
     return widths
-
-
-def _redistributed(states: tuple[State, ...], inputs: Sequence[Edge], partitions: int) -> tuple[State, ...]:
-    """Give the state of a node's instances to another number of them."""
-    if len(states) == partitions:
-        return states
-    parts: list[dict[str, pa.Table]] = [{} for _ in range(partitions)]
-    for name in states[0]:
-        table = pa.concat_tables([state[name] for state in states])
-        for partition, rows in enumerate(_by_owner(states[0][name], table, inputs, partitions)):
-            parts[partition][name] = rows
-    return tuple(parts)
-
-
-def _by_owner(first: pa.Table, table: pa.Table, inputs: Sequence[Edge], partitions: int) -> list[pa.Table]:
-    exchanges = [edge.exchange for edge in inputs]
-    if any(isinstance(exchange, Broadcast) for exchange in exchanges) and not any(isinstance(exchange, Hash) for exchange in exchanges):
-        return [first] * partitions
-    keys = next((e.columns for e in exchanges if isinstance(e, Hash) and set(e.columns) <= set(table.column_names)), ())
-    columns = [table.column(key).combine_chunks() for key in keys]
-    targets = owners_of(columns, table.num_rows, partitions)
-    return [table.filter(pa.array(targets == partition)) for partition in range(partitions)]

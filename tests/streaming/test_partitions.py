@@ -33,7 +33,8 @@ from streamq.plan.dataflow import (
 )
 from streamq.sql.logical import Continuous, Scan
 from streamq.streaming.exchange import SPREAD_ROWS, exchanged
-from streamq.streaming.partitions import LocalPartitions, NodeStatistics
+from streamq.streaming.instances import NodeStatistics
+from streamq.streaming.partitions import LocalPartitions
 
 SCHEMA = pa.schema([("n", pa.int64())])
 PARTITIONS = 4
