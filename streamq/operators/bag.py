@@ -92,7 +92,7 @@ def from_state(state: pa.Table, schema: pa.Schema) -> Delta:
     """Give the rows of a table that has the column `WEIGHT` behind those of `schema`."""
     table = state.combine_chunks()
     rows = table.drop_columns([WEIGHT]).to_batches()
-    return Delta(rows[0], np.asarray(table.column(WEIGHT))) if rows else Delta.empty(schema)
+    return Delta(pa.concat_batches(rows), table.column(WEIGHT).to_numpy()) if rows else Delta.empty(schema)
 
 
 def grown(values: NDArray[np.int64], capacity: int, fill: int = 0) -> NDArray[np.int64]:

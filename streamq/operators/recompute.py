@@ -20,7 +20,7 @@ from streamq.operators.closing import Deadlines, horizon, moments
 from streamq.operators.deltas import concatenated, conform, negated, net, plain, repeated, selected, values, weights_of
 from streamq.operators.keyed import KeyedRows, null_keys
 from streamq.operators.stateless import Stateless
-from streamq.plan.dataflow import GROUP, Recompute
+from streamq.plan.dataflow import GROUP, Gather, Recompute
 
 
 def recompute_operator(node: Recompute, context: OperatorContext) -> Operator:
@@ -71,6 +71,7 @@ class RecomputeAll:
         self._rows = [Bag(schema, node.id) for schema in context.schemas]
         self._given = Bag(node.schema, node.id)
         self._starts = not context.is_idle(node)
+        self._alone = all(isinstance(edge.exchange, Gather) for edge in node.inputs)
 
     def process(self, inputs: Sequence[Delta], epoch: Epoch) -> Delta:
         if not self._starts and not any(delta.num_rows for delta in inputs):
@@ -98,6 +99,8 @@ class RecomputeAll:
         for place, bag in enumerate(self._rows):
             bag.restore(state[f"input{place}"])
         self._given.restore(state["output"])
+        # What was given for other rows than those that are here now is put right in the next epoch.
+        self._starts = not self._alone
 
 
 class RecomputeKeys:

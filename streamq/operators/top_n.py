@@ -11,7 +11,7 @@ from streamq.kernels.index import KeyIndex
 from streamq.operators.bag import Bag, from_state
 from streamq.operators.base import Delta, Epoch, OperatorContext, State
 from streamq.operators.deltas import concatenated, conform, negated, net, plain, repeated, weights_of
-from streamq.plan.dataflow import INPUT, WEIGHT, TopN
+from streamq.plan.dataflow import INPUT, WEIGHT, Gather, TopN
 
 
 class TopNOperator:
@@ -31,11 +31,14 @@ class TopNOperator:
         self._schema = schema
         self._all = Bag(schema, node.id) if retracts else None
         self._top = self._given = Delta.empty(schema).rows
+        self._alone = isinstance(node.input.exchange, Gather)
+        self._moved = False
 
     def process(self, inputs: Sequence[Delta], epoch: Epoch) -> Delta:
         (delta,) = inputs
-        if delta.num_rows == 0:
+        if delta.num_rows == 0 and not self._moved:
             return Delta.empty(self._node.schema)
+        self._moved = False
         self._top = self._sorted(self._candidates(delta))
         given = self._top.slice(self._node.offset, self._node.limit)
         change = net(concatenated(self._schema, [negated(Delta(self._given)), Delta(given)]))
@@ -81,6 +84,8 @@ class TopNOperator:
             self._all.change(rows)
         self._top = self._sorted(rows)
         self._given = from_state(state["output"], self._schema).rows
+        # What was given for other rows than those that are here now is put right in the next epoch.
+        self._moved = not self._alone
 
 
 def _as_state(rows: pa.RecordBatch) -> pa.Table:

@@ -41,7 +41,7 @@ def aggregate(draft: Draft, block: Block, rows: Rows, path: str) -> Rows:
         return _count_distinct(draft, block, rows, path, argument)
     if kept is None:
         return _recomputed(draft, block, rows, path)
-    if not keys and draft.partitions > 1:
+    if not keys and draft.partitions > 1 and not rows.retracts:
         return _in_two_phases(draft, block, rows, path, kept)
     return _accumulated(draft, block, rows, path, kept)
 

@@ -147,8 +147,8 @@ def _finished(draft: Draft, bound: BoundQuery, rows: Rows) -> Rows:
         raise _no_end(draft, bound)
     rows = draft.settled(rows, f"{ROOT}/output")
     draft.because("no time window closes these rows: they are given when all sources have ended")
-    node = Hold(f"{ROOT}/output/hold", draft.edge(rows, Keep()), None, rows.schema)
-    return draft.add(node, Facts(key=rows.facts.key, placed=rows.placed), draft.wide(rows))
+    node = Hold(f"{ROOT}/output/hold", draft.edge(rows, draft.kept(rows)), None, rows.schema)
+    return draft.add(node, Facts(key=rows.facts.key), draft.wide(rows))
 
 
 def _no_end(draft: Draft, bound: BoundQuery) -> BindError:
@@ -163,7 +163,8 @@ def _no_end(draft: Draft, bound: BoundQuery) -> BindError:
 def _dataflow(draft: Draft, bound: BoundQuery, continuous: Continuous, rows: Rows) -> Dataflow:
     key = _key(rows)
     # Changes of several epochs that are emitted together are made net from whole old and new rows.
-    ready = key is not None and continuous.every_s is None and _can_say_changes(draft, rows)
+    together = continuous.every_s is not None or _reads_views(draft)
+    ready = key is not None and not together and _can_say_changes(draft, rows)
     changelog: Changelog = "append" if not rows.retracts else "retract" if key is None else "upsert"
     _check_names(bound, changelog)
     if ready:
@@ -194,6 +195,12 @@ def _key(rows: Rows) -> tuple[str, ...] | None:
         return None
     chosen = {next(name for name in rows.names if name in part) for part in rows.facts.key}
     return tuple(name for name in rows.names if name in chosen)
+
+
+def _reads_views(draft: Draft) -> bool:
+    """Tell whether the query goes from cut to cut, maybe by several epochs."""
+    reads = (node for node in draft.nodes.values() if isinstance(node, Read))
+    return any(draft.catalog[node.scan.relation].kind == "materialized view" for node in reads)
 
 
 def _can_say_changes(draft: Draft, rows: Rows) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from streamq.plan.continuous.rows import Facts, Rows, Step
+from streamq.plan.continuous.rows import SINGLE, Facts, Placement, Rows, Step
 from streamq.plan.dataflow import (
     INPUT,
     WEIGHT,
@@ -50,6 +50,7 @@ class Draft:
     """Relations that never end and whose later changes can change the result, and what they are."""
     _wide: dict[str, frozenset[str]] = field(default_factory=dict)
     """By node, the columns that DuckDB computed as HUGEINT: Arrow has them as decimals, over which // means something else."""
+    _placed: dict[str, Placement] = field(default_factory=dict)
 
     def because(self, reason: str) -> None:
         """Record, once, why something is done as it is."""
@@ -62,8 +63,10 @@ class Draft:
         """Add a node and go on with its rows."""
         assert node.id not in self.nodes, node.id
         self.nodes[node.id] = node
+        facts = facts or Facts()
         self._wide[node.id] = frozenset(wide)
-        return Rows(node.id, node.schema, node.retracts, facts or Facts(), carries=(WEIGHT,) if node.retracts else ())
+        self._placed[node.id] = facts.placed
+        return Rows(node.id, node.schema, node.retracts, facts, carries=(WEIGHT,) if node.retracts else ())
 
     def wide(self, rows: Rows) -> frozenset[str]:
         """Give the columns of a node's rows that are HUGEINTs for DuckDB."""
@@ -83,6 +86,19 @@ class Draft:
         if isinstance(rows.placed, tuple) and rows.placed and set(rows.placed) <= set(columns):
             return Hash(rows.placed, in_place=True)
         return Hash(tuple(columns))
+
+    def kept(self, rows: Rows) -> Exchange:
+        """Leave rows in their partitions, for a node that keeps something of them.
+
+        Of rows that can be withdrawn, columns must tell where they are, so that what is kept of them can move to where the
+        withdrawals will come in another number of partitions.
+        """
+        assert not rows.steps
+        if not rows.weighted or rows.placed == SINGLE:
+            return Keep()
+        if isinstance(rows.placed, tuple) and rows.placed:
+            return Hash(rows.placed, in_place=True)
+        return Hash(tuple(rows.names))
 
     # Steps
 
@@ -142,14 +158,17 @@ class Draft:
         if not rows.steps:
             return rows
         sql = self.sql_of(rows)
-        base = replace(rows, steps=(), sides=())
-        edge = self.edge(base, Keep())
+        facts, source = rows.facts, self.nodes[rows.node]
+        base = Rows(source.id, source.schema, source.retracts, Facts(placed=self._placed[source.id]))
         node: Node
         if rows.sides:
-            node = Sided(f"{path}/map", edge, rows.sides, sql, rows.schema, True, label=rows.label)
+            exchange = self.kept(base)
+            if isinstance(exchange, Hash) and not exchange.in_place:
+                facts = replace(facts, placed=None)
+            node = Sided(f"{path}/map", self.edge(base, exchange), rows.sides, sql, rows.schema, True, label=rows.label)
         else:
-            node = Map(f"{path}/map", edge, sql, rows.schema, rows.retracts, label=rows.label)
-        return self.add(node, rows.facts, self.wide_of(sql, self.inputs_of(rows), rows.schema))
+            node = Map(f"{path}/map", self.edge(base, Keep()), sql, rows.schema, rows.retracts, label=rows.label)
+        return self.add(node, facts, self.wide_of(sql, self.inputs_of(rows), rows.schema))
 
     def sql_of(self, rows: Rows) -> str:
         """Write the steps as one SELECT over `INPUT`."""
@@ -184,7 +203,7 @@ class Draft:
         rows = self.settled(rows, path)
         if column in rows.facts.complete:
             return rows
-        exchange = self.hashed(rows, by) if by else Keep()
+        exchange = self.hashed(rows, by) if by else self.kept(rows)
         node = Hold(f"{path}/hold", self.edge(rows, exchange), rows.facts.windows[column].closing(column), rows.schema)
         placed = exchange.columns if isinstance(exchange, Hash) else rows.placed
         origin = rows.facts.windows[column].origin

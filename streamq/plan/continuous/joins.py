@@ -248,7 +248,7 @@ def _exchanges(
         )
     if join.kind in LEFT_ROWS:
         draft.because(f"{join.right} is joined without an equality: every partition has all of it")
-        return Keep(), Broadcast()
+        return draft.kept(left), Broadcast()
     draft.because(f"the {join.kind} join with {join.right} has no equality: one partition joins")
     return Gather(), Gather()
 
@@ -279,8 +279,8 @@ def _facts(
 
 def _placement(join: Join, left: Rows, keys: tuple[Sequence[str], Sequence[str]], exchanges: tuple[Exchange, Exchange]) -> Placement:
     match exchanges[0]:
-        case Hash() if join.kind in LEFT_ROWS:
-            return tuple(keys[0])
+        case Hash(columns) if join.kind in LEFT_ROWS:
+            return columns
         case Hash() if join.kind == "right":
             return tuple(keys[1])
         case Gather():

@@ -8,7 +8,7 @@ from dataclasses import replace
 from streamq.plan.continuous.draft import Draft
 from streamq.plan.continuous.recompute import group_columns, recompute
 from streamq.plan.continuous.rows import SINGLE, Facts, Rows
-from streamq.plan.dataflow import INPUT, First, Gather, Hash, Keep, Recompute, TopN, edges
+from streamq.plan.dataflow import INPUT, First, Gather, Hash, Recompute, TopN, edges
 from streamq.plan.render import is_name, named, plain, quote, select
 from streamq.sql.logical import Block, Ordering
 
@@ -80,8 +80,9 @@ def _first_ranks(draft: Draft, block: Block, rows: Rows, path: str) -> Rows:
     rows = draft.settled(rows, f"{path}/first/input")
     draft.because(f"every partition keeps its rows where {block.first_ranks}, and those are ranked again together")
     sql = select(("*",), quote(INPUT), qualify=block.first_ranks)
-    node = Recompute(f"{path}/first", (draft.edge(rows, Keep()),), (INPUT,), ((),), sql, rows.schema, retracts=True, label="first ranks")
-    return draft.add(node, replace(rows.facts, complete=frozenset()), draft.wide(rows))
+    edge = draft.edge(rows, draft.kept(rows))
+    node = Recompute(f"{path}/first", (edge,), (INPUT,), ((),), sql, rows.schema, retracts=True, label="first ranks")
+    return draft.add(node, replace(rows.facts, placed=None, complete=frozenset()), draft.wide(rows))
 
 
 # ORDER BY and LIMIT
@@ -110,8 +111,8 @@ def _top(draft: Draft, block: Block, rows: Rows, path: str, limit: int) -> Rows:
     order = (*block.order, *_tie_breakers(block, rows))
     facts = Facts(key=rows.facts.key, placed=SINGLE)
     if draft.partitions > 1 and rows.placed != SINGLE:
-        local = TopN(f"{path}/first", draft.edge(rows, Keep()), order, limit + block.offset, 0, rows.schema, retracts=True)
-        rows = draft.add(local, rows.facts, draft.wide(rows))
+        local = TopN(f"{path}/first", draft.edge(rows, draft.kept(rows)), order, limit + block.offset, 0, rows.schema, retracts=True)
+        rows = draft.add(local, replace(rows.facts, placed=None), draft.wide(rows))
     node = TopN(f"{path}/limit", draft.edge(rows, Gather()), order, limit, block.offset, rows.schema, retracts=True)
     return draft.add(node, facts, draft.wide(rows))
 
