@@ -157,9 +157,11 @@ class Catalog:
                 return False
             self._check_free(statement.name)
             config = self._config
-            return self.add(
-                PushedSource.create(statement, commits=self.commits, shards=config.target_partitions, max_bytes=config.max_source_bytes)
-            )
+            with self._tables.con.cursor() as session:
+                source = PushedSource.create(
+                    statement, session, commits=self.commits, shards=config.target_partitions, max_bytes=config.max_source_bytes
+                )
+            return self.add(source)
 
     def create_table(self, statement: CreateTable) -> bool:
         """Run CREATE TABLE; tells whether the table was made (not, if it exists and the statement allows that).

@@ -50,7 +50,9 @@ def _check_free(name: str, schema: pa.Schema, sql: str | None) -> None:
         raise BindError(f"{name} has a watermark, and so a column {WATERMARK!r} already", sql=sql, hint="give your column another name")
 
 
-def check_watermark(name: str, schema: pa.Schema, column: str, watermark: str, *, sql: str | None = None) -> tuple[str, str]:
+def check_watermark(
+    name: str, schema: pa.Schema, column: str, watermark: str, session: duckdb.DuckDBPyConnection, *, sql: str | None = None
+) -> tuple[str, str]:
     """Check that `column` is a timestamp and `watermark` a timestamp made of it; gives both, the column as the schema spells it.
 
     Raises:
@@ -66,16 +68,15 @@ def check_watermark(name: str, schema: pa.Schema, column: str, watermark: str, *
         )
     if not pa.types.is_timestamp(field.type):
         raise BindError(f"the WATERMARK column {column!r} of {name} is of type {type_name(field.type)}, not a timestamp", sql=sql)
-    with private_session() as con:
-        con.register("one column", pa.schema([field]).empty_table())
-        try:
-            bound = con.sql(f"SELECT ({watermark}) FROM {identifier('one column')}")
-        except duckdb.Error as error:
-            raise BindError(
-                f"the watermark {watermark!r} of {name} is not made of {field.name} alone: {str(error).splitlines()[0]}",
-                sql=sql,
-                hint=_HINT,
-            ) from error
-        if not str(bound.types[0]).startswith("TIMESTAMP"):
-            raise BindError(f"the watermark {watermark!r} of {name} is of type {bound.types[0]}, not a timestamp", sql=sql, hint=_HINT)
+    session.register("one column", pa.schema([field]).empty_table())
+    try:
+        bound = session.sql(f"SELECT ({watermark}) FROM {identifier('one column')}")
+    except duckdb.Error as error:
+        raise BindError(
+            f"the watermark {watermark!r} of {name} is not made of {field.name} alone: {str(error).splitlines()[0]}",
+            sql=sql,
+            hint=_HINT,
+        ) from error
+    if not str(bound.types[0]).startswith("TIMESTAMP"):
+        raise BindError(f"the watermark {watermark!r} of {name} is of type {bound.types[0]}, not a timestamp", sql=sql, hint=_HINT)
     return field.name, watermark

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -89,13 +90,15 @@ class PushedSource:
         self._waiting = Waiting()
 
     @classmethod
-    def create(cls, statement: CreateSource, *, commits: Commits, shards: int, max_bytes: int) -> PushedSource:
-        """Make the source that a statement declares; `shards` and `max_bytes` are the database's settings.
+    def create(
+        cls, statement: CreateSource, session: duckdb.DuckDBPyConnection, *, commits: Commits, shards: int, max_bytes: int
+    ) -> PushedSource:
+        """Make the source that a statement declares; `session` knows its types, `shards` and `max_bytes` are the database's settings.
 
         Raises:
             BindError: a type, key column or option is wrong.
         """
-        schema = arrow_schema(statement.name, statement.columns)
+        schema = arrow_schema(statement.name, statement.columns, session)
         if taken := {name.lower() for name in schema.names} & set(SYSTEM_SCHEMA.names):
             raise BindError(
                 f"every source has a column {min(taken)!r} already",
@@ -105,7 +108,7 @@ class PushedSource:
         options = source_options(statement.options, sql=statement.sql)
         watermark = statement.watermark
         if watermark is not None:
-            watermark = check_watermark(statement.name, schema, *watermark, sql=statement.sql)
+            watermark = check_watermark(statement.name, schema, *watermark, session, sql=statement.sql)
         return cls(
             statement.name,
             schema,
@@ -272,8 +275,12 @@ class PushedSource:
         return min((feed.place for feed in self._feeds), default=self._inserted)
 
     @property
+    def oldest(self) -> int:
+        """The place of the oldest kept row in the insert sequence, of the next one if none is kept."""
+        return self._first
+
+    @property
     def _first(self) -> int:
-        """The place of the oldest kept row."""
         return min((first for shard in self._shards if (first := shard.first_sequence) is not None), default=self._inserted)
 
     def _start(self, start: Start) -> int:

@@ -64,7 +64,8 @@ class KeyedTable(StoredRows):
         Raises:
             BindError: a type is wrong, or there is no key, or it names no column.
         """
-        schema = arrow_schema(statement.name, statement.columns, primary_key=statement.primary_key)
+        with store.con.cursor() as session:
+            schema = arrow_schema(statement.name, statement.columns, session, primary_key=statement.primary_key)
         return cls(statement.name, schema, statement.primary_key, store=store)
 
     def insert(self, data: object) -> InsertResult:

@@ -10,7 +10,6 @@ import pyarrow as pa
 from streamq.errors import BindError
 from streamq.sql.diagnostics import read_complaint
 from streamq.sql.statements import ColumnDef
-from streamq.storage.session import private_session
 from streamq.storage.text import identifier
 
 _INSTEAD = {
@@ -21,24 +20,24 @@ _INSTEAD = {
 }
 
 
-def arrow_schema(relation: str, columns: Sequence[ColumnDef], *, primary_key: Sequence[str] = ()) -> pa.Schema:
-    """Make the schema of a relation; NOT NULL and key columns are not nullable.
+def arrow_schema(
+    relation: str, columns: Sequence[ColumnDef], session: duckdb.DuckDBPyConnection, *, primary_key: Sequence[str] = ()
+) -> pa.Schema:
+    """Make the schema of a relation, whose types `session` knows; NOT NULL and key columns are not nullable.
 
     Raises:
         BindError: a type does not exist or cannot be kept exactly, a column is named twice, a key column does not exist.
     """
     _check_names(relation, columns, primary_key)
     keys = {name.lower() for name in primary_key}
-    with private_session() as con:
-        fields = [
-            pa.field(
-                column.name,
-                _arrow_type(con, relation, column),
-                nullable=not (column.not_null or column.name.lower() in keys),
-            )
-            for column in columns
-        ]
-    return pa.schema(fields)
+    return pa.schema(
+        pa.field(
+            column.name,
+            _arrow_type(session, relation, column),
+            nullable=not (column.not_null or column.name.lower() in keys),
+        )
+        for column in columns
+    )
 
 
 def _check_names(relation: str, columns: Sequence[ColumnDef], primary_key: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from streamq.storage.commits import Commits
 from streamq.storage.memory import MemorySnapshot
 from streamq.storage.routing import route
 from streamq.storage.rows import InsertResult
+from streamq.storage.session import private_session
 from streamq.storage.shard import CHUNK_ROWS
 from streamq.storage.source import PIECE_ROWS, PushedSource
 from streamq.storage.source_options import SourceOptions, source_options
@@ -279,7 +280,8 @@ def statement(*columns: ColumnDef, partition_by: tuple[str, ...] = (), **options
 
 
 def create(made: CreateSource) -> PushedSource:
-    return PushedSource.create(made, commits=Commits(), shards=4, max_bytes=1 << 20)
+    with private_session() as session:
+        return PushedSource.create(made, session, commits=Commits(), shards=4, max_bytes=1 << 20)
 
 
 def test_a_statement_makes_a_source() -> None:
