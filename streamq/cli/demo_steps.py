@@ -163,3 +163,82 @@ SELECT a.carrier, a.flight, b.carrier AS carrier_2, b.flight AS flight_2
 FROM flights a
 JOIN flights b ON a.dest = b.dest""",
 )
+
+# The live part: rows are pushed in the order in which flights really left, while these queries follow.
+
+DEPARTURES = "departures"
+OBSERVATIONS = "observations"
+
+LIVE_SOURCES = (
+    f"""\
+CREATE SOURCE {DEPARTURES} (time_hour TIMESTAMP, origin VARCHAR, carrier VARCHAR, dep_delay BIGINT,
+                          WATERMARK FOR time_hour AS time_hour - INTERVAL '2' HOUR)""",
+    f"""\
+CREATE SOURCE {OBSERVATIONS} (time_hour TIMESTAMP, origin VARCHAR, visib DOUBLE, precip DOUBLE,
+                            WATERMARK FOR time_hour AS time_hour)""",
+)
+
+MONTH = "2013-07-01", "2013-08-01"
+"""From its start to its end."""
+
+FLIGHTS_AS_THEY_LEFT = """\
+SELECT time_hour, origin, carrier, dep_delay,
+       date_trunc('hour', time_hour
+         + to_minutes(greatest(coalesce(dep_delay, 0), 0)::BIGINT + minute::BIGINT)) AS at
+FROM flights
+WHERE time_hour >= $start AND time_hour < $stop
+ORDER BY at, time_hour, flight, carrier"""
+
+WEATHER_AS_IT_WAS = """\
+SELECT time_hour, origin, visib, precip, time_hour AS at
+FROM weather
+WHERE time_hour >= $start AND time_hour < $stop
+ORDER BY time_hour, origin"""
+
+REPLAYED = ((OBSERVATIONS, WEATHER_AS_IT_WAS), (DEPARTURES, FLIGHTS_AS_THEY_LEFT))
+"""What is pushed into each source; `at` is the hour in which it happened."""
+
+LIVE_TITLE = "Live: July 2013, replayed"
+LIVE_REMARK = "Flights are pushed in the order in which they left, with the weather. Continuous queries follow."
+
+WORST = Step(
+    "The worst airlines so far, by minutes of delay",
+    "EMIT CHANGES: rows come and go as the top 5 changes.",
+    """\
+SELECT a.name AS airline, count(*) AS flights, round(avg(f.dep_delay), 1) AS delay
+FROM departures f
+JOIN airlines a ON a.carrier = f.carrier
+GROUP BY a.name HAVING count(*) >= 20
+ORDER BY delay DESC LIMIT 5
+EMIT CHANGES""",
+    rows=5,
+)
+
+BY_WEATHER = Step(
+    "By the weather of the hour",
+    "EMIT CHANGES: a join of two streams, grouped.",
+    """\
+SELECT CASE WHEN w.visib < 3 THEN 'fog' WHEN w.precip > 0 THEN 'rain'
+            WHEN w.visib < 10 THEN 'haze' ELSE 'clear' END AS weather,
+       count(*) AS flights, round(avg(f.dep_delay), 1) AS delay
+FROM departures f
+JOIN observations w ON w.origin = f.origin AND w.time_hour = f.time_hour
+GROUP BY weather
+EMIT CHANGES""",
+    rows=5,
+)
+
+DAYS = Step(
+    "Days that are over",
+    "EMIT FINAL: each day once, when the watermark has passed its end.",
+    """\
+SELECT window_start::DATE AS day, origin, count(*) AS flights,
+       count(*) FILTER (WHERE dep_delay IS NULL) AS cancelled,
+       round(avg(dep_delay), 1) AS delay
+FROM TUMBLE(departures, time_hour, INTERVAL '1' DAY)
+GROUP BY window_start, origin
+EMIT FINAL""",
+    rows=6,
+)
+
+LIVE = (WORST, BY_WEATHER, DAYS)

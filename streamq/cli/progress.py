@@ -52,11 +52,12 @@ async def _draw(stream: QueryBatchStream, console: Console) -> None:
         task = progress.add_task("", total=None)
         while True:
             statistics = await stream.statistics()
+            done = statistics.rows_done if statistics.continuous is None else statistics.continuous.total_rows_in
             progress.update(
                 task,
                 total=statistics.rows_to_read or None,
                 completed=min(statistics.rows_done, statistics.rows_to_read),
-                description=f"{statistics.rows_done:,} rows read, {statistics.rows_out:,} out",
+                description=f"{done:,} rows read, {statistics.rows_out:,} out",
             )
             progress.refresh()
             await anyio.sleep(INTERVAL_S)

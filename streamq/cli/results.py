@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar, TypeVarTuple
 
 import anyio.to_thread
@@ -10,12 +10,16 @@ import pyarrow as pa
 from rich.console import Console
 
 from streamq.cli.arguments import Format
+from streamq.cli.change_rows import ChangeRows
 from streamq.cli.formats import open_writer
 from streamq.cli.progress import ProgressShown
 from streamq.cli.sink import ByteSink
 from streamq.cli.table import Excerpt, table_text
 from streamq.cli.terminal import Terminal
+from streamq.cli.watch import Watch
+from streamq.cli.wording import count
 from streamq.execution.stream import QueryBatchStream
+from streamq.sql.order import OutputTerm
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -41,7 +45,7 @@ class Results:
         self._kind = kind
         self._lasting = lasting
         self._terminal = terminal
-        self._row_limit = terminal.row_limit(max_rows)
+        self._max_rows = max_rows
         self._progress = progress
 
     async def write_stream(self, stream: QueryBatchStream) -> None:
@@ -53,9 +57,45 @@ class Results:
         """
         if self._kind == "table":
             async with ProgressShown(stream, self._progress):
-                excerpt = await first_rows(stream, self._row_limit)
+                excerpt = await first_rows(stream, self._terminal.row_limit(self._max_rows))
             await self._write_excerpt(excerpt)
             return
+        await self._write_batches(stream)
+
+    async def write_changes(self, stream: QueryBatchStream) -> None:
+        """Write what a started continuous query gives, as it comes; of a table as many rows as were asked for, after which it is left.
+
+        Raises:
+            StreamqError: the query failed.
+            OSError: the output cannot be written.
+        """
+        if self._kind != "table":
+            await self._write_batches(stream)
+            return
+        rows = ChangeRows(stream.schema, width=self._terminal.width, color=self._terminal.color)
+        shown, limit = 0, self._max_rows or None
+        async for batch in stream:
+            part = batch if limit is None else batch.slice(0, limit - shown)
+            await self.write_text(await self._in_thread(rows.draw, part))
+            shown += part.num_rows
+            if part.num_rows < batch.num_rows:
+                await self.write_text(f"the first {count(shown, 'row')}; there are more\n")
+                return
+        if not shown:
+            await self.write_text(rows.draw(pa.RecordBatch.from_pylist([], stream.schema)))
+        await self.write_text(count(shown, "row" if stream.changelog == "append" else "change") + "\n")
+
+    async def watch(self, stream: QueryBatchStream, order: Sequence[OutputTerm]) -> None:
+        """Show the result of a started continuous query as a table that follows its changes.
+
+        Raises:
+            StreamqError: the query failed.
+            OSError: the output cannot be written.
+        """
+        await Watch(stream, order, self._terminal, self._max_rows, self.write_text).run()
+
+    async def _write_batches(self, stream: QueryBatchStream) -> None:
+        assert self._kind != "table"
         async with ProgressShown(stream, self._progress):
             writer = await self._in_thread(open_writer, self._kind, stream.schema, self._sink)
             async for batch in stream:

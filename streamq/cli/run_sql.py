@@ -8,14 +8,16 @@ from rich.console import Console
 
 from streamq.cli.arguments import DatabaseOptions, ExplainCommand, QueryCommand, SqlOptions, UsageError
 from streamq.cli.results import Results
-from streamq.cli.script import in_script
+from streamq.cli.script import ScriptStatement, in_script
 from streamq.cli.sink import open_sink
 from streamq.cli.terminal import Terminal
 from streamq.cli.wording import count
 from streamq.engine import Database, connect
 from streamq.errors import SqlError
+from streamq.sql.order import output_order
 from streamq.sql.parse import parse_one
 from streamq.sql.statements import Explain, Select
+from streamq.sql.tables import names_read
 
 
 def open_database(options: DatabaseOptions) -> connect:
@@ -44,9 +46,14 @@ async def run_query(command: QueryCommand, terminal: Terminal, notes: Console) -
 
         async def run_statement(db: Database, sql: str) -> None:
             match parse_one(sql):
-                case Select():
+                case Select(emit=None):
                     async with db.query(sql, command.sql.parameters, timeout=command.timeout_s) as stream:
                         await results.write_stream(stream)
+                case Select() as select:
+                    await _finish_sources(db)
+                    _warn_without_end(db, select, notes)
+                    async with db.query(sql, command.sql.parameters, timeout=command.timeout_s) as stream:
+                        await (results.watch(stream, output_order(select)) if command.watch else results.write_changes(stream))
                 case statement:
                     outcome = await db.execute(sql, command.sql.parameters)
                     if outcome.table is None:
@@ -56,6 +63,8 @@ async def run_query(command: QueryCommand, terminal: Terminal, notes: Console) -
                     else:
                         await results.write_table(outcome.table)
 
+        if command.watch and not any(map(_is_continuous, command.sql.statements)):
+            raise UsageError("--watch follows a continuous query: one with EMIT CHANGES or EMIT FINAL")
         await _run_script(command.sql, run_statement)
 
 
@@ -69,7 +78,9 @@ async def run_explain(command: ExplainCommand, terminal: Terminal) -> None:
         results = Results(sink, "table", terminal, lasting=True)
 
         async def run_statement(db: Database, sql: str) -> None:
-            if isinstance(parse_one(sql), Select):
+            if isinstance(select := parse_one(sql), Select):
+                if command.analyze and select.emit is not None:
+                    await _finish_sources(db)
                 text = await db.explain(sql, command.sql.parameters, analyze=command.analyze)
                 await results.write_text(text.rstrip("\n") + "\n")
             else:
@@ -87,6 +98,25 @@ async def _run_script(options: SqlOptions, run_statement: Callable[[Database, st
                 await run_statement(db, statement.text)
             except SqlError as error:
                 raise in_script(error, statement, options.script) from error
+
+
+async def _finish_sources(db: Database) -> None:
+    """End the sources of the script, since no more rows can come while one of its queries runs."""
+    for relation in (await db.statistics()).relations:
+        if relation.kind == "source":
+            await db.finish(relation.name)
+
+
+def _warn_without_end(db: Database, select: Select, notes: Console) -> None:
+    kinds = {relation.name.lower(): relation.kind for relation in db.statistics_nowait().relations}
+    endless = sorted(name for name in names_read(select) if kinds.get(name) in ("table", "view"))
+    if endless:
+        notes.print(f"this query has no end, because {kinds[endless[0]]} {endless[0]} has none: Ctrl-C stops it", style="dim")
+
+
+def _is_continuous(statement: ScriptStatement) -> bool:
+    parsed = parse_one(statement.text)
+    return isinstance(parsed, Select) and parsed.emit is not None
 
 
 def _is_free(command: QueryCommand, terminal: Terminal, notes: Console) -> bool:

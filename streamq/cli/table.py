@@ -27,11 +27,13 @@ _FRAME = 3
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """The first rows of a result. `more` tells that others follow; `total` is how many there are in all, None if nobody counted."""
+    """The first rows of a result, or with `last` its last ones. `more` tells that there are others; `total` is how many there are in all,
+    None if nobody counted."""
 
     rows: pa.Table
     more: bool
     total: int | None = None
+    last: bool = False
 
 
 def render_table(excerpt: Excerpt, width: int) -> RenderableType:
@@ -48,7 +50,7 @@ def render_table(excerpt: Excerpt, width: int) -> RenderableType:
             continue
         field = shown.schema.field(position)
         header = Text.assemble(field.name, "\n", (type_name(field.type), "dim not bold"))
-        table.add_column(header, justify="right" if _is_number(field.type) else "left", no_wrap=True, overflow="ellipsis", max_width=cap)
+        table.add_column(header, justify="right" if is_number(field.type) else "left", no_wrap=True, overflow="ellipsis", max_width=cap)
     for row in range(shown.num_rows):
         table.add_row(*(Text("…") if position is None else _cell(cells[position][row]) for position in chosen))
     return Group(table, Text(describe_size(excerpt, sum(position is not None for position in chosen)), style="dim"))
@@ -63,6 +65,8 @@ def describe_size(excerpt: Excerpt, columns_shown: int) -> str:
     'the first 2 of 5,000 rows, 1 of 2 columns'
     >>> describe_size(Excerpt(pa.table({"a": [1]}), True), 1)
     'the first row; there are more'
+    >>> describe_size(Excerpt(pa.table({"a": [1, 2]}), True, 5000, last=True), 1)
+    'the last 2 of 5,000 rows'
     """
     rows, columns = excerpt.rows.num_rows, excerpt.rows.num_columns
     counted = "1 row" if rows == 1 else f"{rows:,} rows"
@@ -70,7 +74,7 @@ def describe_size(excerpt: Excerpt, columns_shown: int) -> str:
     if not excerpt.more:
         return counted + of_columns
     if excerpt.total is not None:
-        return f"the first {rows:,} of {excerpt.total:,} rows{of_columns}"
+        return f"the {'last' if excerpt.last else 'first'} {rows:,} of {excerpt.total:,} rows{of_columns}"
     first = "the first row" if rows == 1 else f"the first {counted}"
     return f"{first}{of_columns}; there are more"
 
@@ -106,9 +110,14 @@ def _total(widths: Sequence[int]) -> int:
 
 def table_text(excerpt: Excerpt, *, width: int | None, color: bool) -> str:
     """Draw an excerpt as text. `width` None is as wide as it needs to be; `color` adds a terminal's control sequences."""
+    return drawn(render_table(excerpt, width or _ANY_WIDTH), width=width or _ANY_WIDTH, color=color)
+
+
+def drawn(picture: RenderableType, *, width: int, color: bool) -> str:
+    """Draw anything as text, without spaces at the ends of its lines."""
     out = io.StringIO()
-    console_for(out, width=width or _ANY_WIDTH, color=color).print(render_table(excerpt, width or _ANY_WIDTH))
-    return out.getvalue()
+    console_for(out, width=width, color=color).print(picture)
+    return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
 
 
 def console_for(out: TextIO, *, width: int, color: bool) -> Console:
@@ -145,7 +154,7 @@ def _natural_width(field: pa.Field, cells: Sequence[str | None]) -> int:
     return max(len(field.name), len(type_name(field.type)), *(4 if cell is None else cell_len(cell) for cell in cells), 1)
 
 
-def _is_number(kind: pa.DataType) -> bool:
+def is_number(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal))
 
 

@@ -15,11 +15,12 @@ _LINES_AROUND = 9
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """What standard output is: `width` and `height` are None where it is no terminal."""
+    """What standard output is: `width` and `height` are None where it is no terminal. `in_place`: what is there can be drawn over."""
 
     width: int | None
     height: int | None
     color: bool
+    in_place: bool = False
 
     def row_limit(self, max_rows: int | None) -> int | None:
         """Give how many rows a table shows: `max_rows`, where 0 is all (None), and None is as there is room.
@@ -37,5 +38,6 @@ def find_terminal(color: bool | None) -> Terminal:
     if not sys.stdout.isatty():
         return Terminal(None, None, color=bool(color))
     size = shutil.get_terminal_size()
-    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    return Terminal(size.columns, size.lines, color=not plain if color is None else color)
+    dumb = os.environ.get("TERM") == "dumb"
+    plain = bool(os.environ.get("NO_COLOR")) or dumb
+    return Terminal(size.columns, size.lines, color=not plain if color is None else color, in_place=not dumb)

@@ -100,6 +100,16 @@ def test_a_reader_that_goes_ends_the_program(numbers: Path, kind: str) -> None:
         assert (process.wait(30), process.stderr.read()) == (141, b"")
 
 
+def test_a_signal_ends_a_continuous_query() -> None:
+    """One over a table would go on for ever."""
+    script = "CREATE TABLE users (id INT, PRIMARY KEY (id)); INSERT INTO users VALUES (7); SELECT id FROM users EMIT CHANGES"
+    with started("query", script, "--format", "csv") as process:
+        assert process.stdout is not None
+        assert (process.stdout.readline(), process.stdout.readline()) == (b'"id","_op"\n', b'7,"insert"\n')
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 130
+
+
 # Logs and the demonstration
 
 
@@ -118,4 +128,5 @@ def test_the_demonstration(backend: str) -> None:
     text = output(run("demo", "--backend", backend))
     assert "336,776 flights" in text
     assert "0 queries running, 0 jobs" in text
+    assert "the folded changes are the answers of snapshot queries over the same rows" in text
     assert "\x1b" not in text

@@ -196,3 +196,105 @@ def test_a_failed_query_leaves_no_file(program: Program, tmp_path: Path) -> None
     path = tmp_path / "rows.csv"
     assert program("query", "SELECT 1 // 0", "--format", "csv", "-o", str(path)).code == 1
     assert os.listdir(tmp_path) == []
+
+
+# Continuous queries
+
+
+THIRDS = "SELECT id % 3 AS third, count(*) AS n FROM numbers GROUP BY third EMIT CHANGES"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", ["csv", "ndjson", "arrow", "table"])
+def test_rows_of_an_append_query(program: Program, numbers: Path, backend: str, kind: str) -> None:
+    """All of them, without a column that says so; the end of the file ends the query."""
+    sql = "SELECT id FROM numbers WHERE id >= 99998 EMIT CHANGES"
+    ended = program("query", "-r", str(numbers), sql, "--format", kind, "--backend", backend)
+    assert (ended.code, ended.err) == (0, "")
+    if kind == "arrow":
+        assert sorted(pa.ipc.open_stream(ended.out).read_all()["id"].to_pylist()) == [99998, 99999]
+    else:
+        lines = ended.out.decode().splitlines()
+        assert len(lines) == {"csv": 3, "ndjson": 2, "table": 6}[kind]
+        assert "_op" not in lines[0]
+
+
+def test_changes_say_what_they_do(program: Program, numbers: Path) -> None:
+    """Folded by their key, they are the answer."""
+    folded: dict[int, int] = {}
+    text = program("query", "-r", str(numbers), THIRDS, "--format", "ndjson").text()
+    for change in map(json.loads, text.splitlines()):
+        assert (change["_op"] == "update") == (change["third"] in folded)
+        folded[change["third"]] = change["n"]
+    assert folded == {0: 33_334, 1: 33_333, 2: 33_333}
+
+
+def test_changes_as_a_table_have_one_header(program: Program, numbers: Path) -> None:
+    """Their number is below them."""
+    lines = program("query", "-r", str(numbers), THIRDS).text().splitlines()
+    assert lines[0].split() == ["third", "n", "_op"]
+    assert sum("third" in line for line in lines) == 1
+    assert lines[-1] == f"{len(lines) - 4} changes"
+
+
+def test_a_table_of_changes_ends_after_as_many_rows_as_asked_for(program: Program, numbers: Path) -> None:
+    """The query is left then, wherever it is."""
+    lines = program("query", "-r", str(numbers), "SELECT id FROM numbers EMIT CHANGES", "--max-rows", "5").text().splitlines()
+    assert (len(lines), lines[-1]) == (9, "the first 5 rows; there are more")
+
+
+def test_no_changes_have_a_header_too(program: Program, numbers: Path) -> None:
+    """An empty answer has columns."""
+    lines = program("query", "-r", str(numbers), "SELECT id FROM numbers WHERE id < 0 EMIT CHANGES").text().splitlines()
+    assert (lines[0].split(), lines[-1]) == (["id"], "0 rows")
+
+
+def test_watching_shows_the_result(program: Program, numbers: Path) -> None:
+    """Where nothing can be drawn over, the last table is the answer, with what it took below."""
+    sql = f"{THIRDS.removesuffix('EMIT CHANGES')} ORDER BY n DESC LIMIT 2 EMIT CHANGES"
+    lines = program("query", "-r", str(numbers), sql, "--watch").text().splitlines()
+    last = lines[-8:]
+    assert [line.split()[1:4:2] for line in last[3:5]] == [["0", "33334"], ["1", "33333"]]
+    assert last[-2] == "2 rows"
+    assert "100,000 rows in" in last[-1]
+    assert "completed after" in last[-1]
+
+
+def test_sources_of_a_script_end_when_they_are_followed(program: Program) -> None:
+    """Nobody else can insert into them, so their windows close."""
+    script = """
+        CREATE SOURCE clicks (ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND);
+        INSERT INTO clicks VALUES ('2026-05-01 12:00:01'), ('2026-05-01 12:00:02');
+        SELECT count(*) AS n FROM TUMBLE(clicks, ts, INTERVAL '1' MINUTE) GROUP BY window_start EMIT FINAL;
+    """
+    ended = program("query", "--format", "csv", script)
+    assert (ended.code, ended.out.split()) == (0, [b'"n"', b"2"])
+
+
+def test_a_query_over_a_table_says_that_it_has_no_end(program: Program) -> None:
+    """So that nobody waits for one."""
+    script = "CREATE TABLE users (id INT, PRIMARY KEY (id)); SELECT id FROM users EMIT CHANGES"
+    ended = program("query", script, "--format", "csv", "--timeout", "0.5")
+    assert ended.code == 3
+    assert "this query has no end, because table users has none: Ctrl-C stops it" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("SELECT 1 AS n", "--watch"), "--watch follows a continuous query"),
+        (("SELECT count(*) AS n FROM numbers ORDER BY n EMIT CHANGES", "--watch"), "hint:"),
+    ],
+)
+def test_watching_what_cannot_be_watched_is_an_error(program: Program, numbers: Path, arguments: tuple[str, ...], message: str) -> None:
+    """It says what can be."""
+    ended = program("query", "-r", str(numbers), *arguments)
+    assert ended.code == 2
+    assert message in ended.err
+
+
+def test_explain_analyze_runs_a_continuous_query(program: Program, numbers: Path) -> None:
+    """What each operator did is in it."""
+    text = program("explain", "--analyze", "-r", str(numbers), THIRDS).text()
+    assert "continuous query: EMIT CHANGES" in text
+    assert "read: 100,000 rows of numbers" in text
