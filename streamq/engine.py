@@ -263,7 +263,7 @@ class Database:
             await self._in_thread(opened.open)
             # No await from here on: from its launch, the query closes what is open.
             host = self._host
-            request = ContinuousRequest(host.new_id(), select.written or select.sql, opened, deadline, timeout, progress)
+            request = ContinuousRequest(host.new_id(), select.written or select.sql, opened, deadline, timeout, progress, host.pool)
             return host.launch(ContinuousQuery(request, host.waiting, host.epoch_limiter, host.query_ended))
         except BaseException:
             opened.close()

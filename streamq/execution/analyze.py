@@ -21,7 +21,7 @@ def explain_query(planned: PlannedQuery) -> str:
 
 def explain_continuous(planned: PlannedContinuous) -> str:
     """Describe how a query with EMIT would run: its operators, what they keep, what it emits."""
-    return explain_dataflow(planned.dataflow)
+    return explain_dataflow(planned.dataflow, executor=planned.executor)
 
 
 async def analyze_query(planned: PlannedQuery, query: Query) -> str:
@@ -47,7 +47,8 @@ async def analyze_continuous(planned: PlannedContinuous, query: RunningQuery) ->
     continuous = statistics.continuous
     assert continuous is not None
     runs = {operator.node: operator for operator in continuous.operators}
-    return explain_dataflow(planned.dataflow, planned.partitions, runs) + "\n".join(["", *_run(statistics, continuous)]) + "\n"
+    plan = explain_dataflow(planned.dataflow, planned.partitions, runs, planned.executor)
+    return plan + "\n".join(["", *_run(statistics, continuous)]) + "\n"
 
 
 def _run(statistics: QueryStatistics, continuous: ContinuousStatistics) -> Iterator[str]:

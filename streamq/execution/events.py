@@ -51,7 +51,9 @@ def emit_query_started(
     )
 
 
-def emit_continuous_started(query_id: str, sql: str, *, form: str, key: Sequence[str] | None, partitions: int, operators: int) -> None:
+def emit_continuous_started(
+    query_id: str, sql: str, *, form: str, key: Sequence[str] | None, executor: str, partitions: int, operators: int
+) -> None:
     """Log that a continuous query starts: the form of its changelog with the key, and how many operators in how many partitions."""
     LOGGER.info(
         "query %s started: %s changes%s from %d operators in %d partitions",
@@ -67,7 +69,7 @@ def emit_continuous_started(query_id: str, sql: str, *, form: str, key: Sequence
             "strategy": "Continuous",
             "changelog": form,
             "key": None if key is None else list(key),
-            "executor": "thread",
+            "executor": executor,
             "partitions": partitions,
             "operators": operators,
         },

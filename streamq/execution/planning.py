@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from streamq.config import Config, clamp_partitions
+from streamq.config import Config, Executor, clamp_partitions
 from streamq.errors import BindError, UnsupportedError
 from streamq.execution.describe import Describer
 from streamq.plan.continuous import plan_continuous
 from streamq.plan.dataflow import Dataflow
-from streamq.plan.executor import ExecutorChoice, choose_executor
+from streamq.plan.executor import ExecutorChoice, choose_continuous_executor, choose_executor
 from streamq.plan.fragments import PhysicalPlan
 from streamq.plan.planner import plan_query
 from streamq.plan.pruning import PlannedScan, plan_scans
@@ -53,11 +53,12 @@ def parse_select(sql: str) -> Select:
 
 @dataclass(frozen=True, slots=True)
 class PlannedContinuous:
-    """A bound query with EMIT as a dataflow, and in how many partitions that will run."""
+    """A bound query with EMIT as a dataflow, in how many partitions that will run, and where these are."""
 
     bound: BoundQuery
     dataflow: Dataflow
     partitions: int
+    executor: ExecutorChoice
 
 
 class Planner:
@@ -90,13 +91,15 @@ class Planner:
         """
         catalog = self._catalog.infos()
         bound = bind_query(select, catalog, parameters, binder=self._binder)
-        _, target = self._partitions(dict(bound.options), partitions)
+        options = dict(bound.options)
+        _, target = self._partitions(options, partitions)
+        executor = choose_continuous_executor(wanted=self._executor(options, select))
         values = dict(bound.parameters)
 
         def describe(sql: str, inputs: Mapping[str, pa.Schema]) -> pa.Schema:
             return self._describer.describe(sql, inputs, values)
 
-        return PlannedContinuous(bound, plan_continuous(bound, catalog, partitions=target, describe=describe), target)
+        return PlannedContinuous(bound, plan_continuous(bound, catalog, partitions=target, describe=describe), target, executor)
 
     def plan(self, select: Select, parameters: Parameters = None, partitions: int | None = None) -> PlannedQuery:
         """Bind a snapshot SELECT, take the cut of what it reads, and plan it.
@@ -123,11 +126,17 @@ class Planner:
             broadcast_bytes=self._config.broadcast_bytes if broadcast_bytes is None else broadcast_bytes,
             single_task_rows=self._config.single_task_rows if asked is None else 0,
         )
-        wanted = options.get("executor", self._config.executor)
-        if wanted not in ("auto", "process", "thread"):
-            raise BindError(f"WITH (executor = …) must be 'auto', 'process' or 'thread', not {wanted!r}", sql=select.sql)
+        wanted = self._executor(options, select)
         executor = choose_executor(plan, snapshots, wanted=wanted, process_bytes=self._config.process_bytes)
         return PlannedQuery(bound, plan, snapshots, plan_scans(plan, snapshots), executor, target)
+
+    def _executor(self, options: Mapping[str, object], select: Select) -> Executor:
+        wanted = options.get("executor", self._config.executor)
+        match wanted:
+            case "auto" | "process" | "thread":
+                return wanted
+            case _:
+                raise BindError(f"WITH (executor = …) must be 'auto', 'process' or 'thread', not {wanted!r}", sql=select.sql)
 
     def _partitions(self, options: Mapping[str, object], given: int | None) -> tuple[int | None, int]:
         """Give the number of partitions that was asked for, by the query's text or its caller, and the one to use."""

@@ -325,7 +325,18 @@ class Pool(ABC):
                 await self._worker_gone.wait()
 
     def _post(self, link: WorkerLink, reports: Sequence[Report]) -> None:
-        self._inbox.post_all((link, report) for report in reports)
+        # Answers go to whoever waits for them by the shortest way; the event loop need not be woken for them.
+        others = [report for report in reports if not (isinstance(report, Answer) and self._answer(link, report))]
+        if others:
+            self._inbox.post_all((link, report) for report in others)
+
+    def _answer(self, link: WorkerLink, answer: Answer) -> bool:
+        seat = self._by_link.get(link)
+        service = seat.services.get(answer.job_id) if seat is not None else None
+        if service is None:
+            return False
+        service.answer(answer.payload)
+        return True
 
     async def _take_reports(self) -> None:
         # Shielded: whoever is cancelled still waits for the end of his job, and this task brings it.

@@ -1,4 +1,4 @@
-"""Chooses between worker processes and threads for a query."""
+"""Chooses between worker processes and threads for a query, which runs once or goes on."""
 
 from __future__ import annotations
 
@@ -47,3 +47,20 @@ def choose_executor(
     if outside < process_bytes:
         return ExecutorChoice("thread", f"the scans read {human_bytes(outside)}, under {human_bytes(process_bytes)}")
     return ExecutorChoice("process", f"the scans read {human_bytes(outside)}, at least {human_bytes(process_bytes)}")
+
+
+def choose_continuous_executor(
+    *, wanted: Executor, processes: bool = hasattr(os, "memfd_create") and hasattr(os, "eventfd")
+) -> ExecutorChoice:
+    """Choose where the partitions of a continuous query are.
+
+    >>> choose_continuous_executor(wanted="auto").kind
+    'thread'
+    """
+    if wanted == "thread":
+        return ExecutorChoice("thread", "it was asked for")
+    if not processes:
+        return ExecutorChoice("thread", "this platform has no worker processes")
+    if wanted == "process":
+        return ExecutorChoice("process", "it was asked for")
+    return ExecutorChoice("thread", "epochs are read in this process, and its threads take over their rows without a copy or a message")

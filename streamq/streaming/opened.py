@@ -24,7 +24,8 @@ from streamq.streaming.changelog import ChangeWriter
 from streamq.streaming.cuts import Inlet
 from streamq.streaming.epochs import Epochs
 from streamq.streaming.late import LateRowCounter
-from streamq.streaming.partitions import LocalPartitions
+from streamq.streaming.partitions import LocalPartitions, Partitions
+from streamq.streaming.processes import ProcessPartitions
 
 PREFIX = "streamq-query-"
 
@@ -36,7 +37,7 @@ class OpenedQuery:
         self.planned = planned
         self.feeds: list[Feed] = []
         self.writer = ChangeWriter(planned.dataflow, batch_rows)
-        self.partitions: LocalPartitions
+        self.partitions: Partitions
         self.epochs: Epochs
         self._catalog = catalog
         self._config = config
@@ -45,7 +46,7 @@ class OpenedQuery:
         self._open = ExitStack()
 
     def open(self) -> None:
-        """Take the cut, and make an operator for every node in every partition.
+        """Take the cut, and make an operator for every node in every partition that is in this process.
 
         Raises:
             StreamqError: a relation is gone, or DuckDB does not accept the plan's SQL. Then nothing is open.
@@ -92,10 +93,13 @@ class OpenedQuery:
         directory = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=self._config.temp_dir)
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         session = stack.enter_context(Session(session_bytes(self._config, "thread"), directory))
-        return [stack.enter_context(Evaluator(session)) for _ in range(self.planned.partitions)]
+        here = self.planned.partitions if self.planned.executor.kind == "thread" else 1
+        return [stack.enter_context(Evaluator(session)) for _ in range(here)]
 
-    def _open_partitions(self, stack: ExitStack, evaluators: list[Evaluator]) -> LocalPartitions:
+    def _open_partitions(self, stack: ExitStack, evaluators: list[Evaluator]) -> Partitions:
         dataflow = self.planned.dataflow
+        if self.planned.executor.kind == "process":
+            return ProcessPartitions(dataflow, self.planned.partitions)
         nodes: Mapping[str, Node] = {node.id: node for node in dataflow.nodes}
         parameters = dict(dataflow.parameters)
 

@@ -51,36 +51,35 @@ class ProcessPartitions:
     They are there as long as `running()` is entered.
     """
 
-    def __init__(self, dataflow: Dataflow, partitions: int, pool: WorkerPool) -> None:
+    def __init__(self, dataflow: Dataflow, partitions: int) -> None:
         self._dataflow = dataflow
-        self._pool = pool
         self._layout = Layout(dataflow, partitions)
-        used = max((self._layout.widths[name] for name in self._layout.operators), default=1)
-        self._hosts = Hosts(min(used, pool.size), partitions)
-        self._stages = [self._hosts_of(stage) for stage in self._layout.stages]
-        self._last = {host: number for number, hosts in enumerate(self._stages) for host in hosts}
-        self._statistics = [tuple(NodeStatistics(name) for name in self._layout.operators)] * self._hosts.count
+        self._hosts = Hosts(1, partitions)
+        self._statistics = [tuple(NodeStatistics(name) for name in self._layout.operators)]
         self._told: SimpleQueue[tuple[int, bytes | StreamqError] | None] = SimpleQueue()
         self._services: Sequence[HostedService] = ()
         self._sender = Sender("", "coordinator")
         self._stopped = False
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Have workers host the partitions. No step may be running when this is left; then nothing of them is left either.
+    async def running(self, pool: WorkerPool) -> AsyncIterator[None]:
+        """Have workers of a pool host the partitions. No step may be running when this is left; then nothing of them is left either.
 
         Raises:
             WorkerCrashed: a worker died, at whatever time.
         """
-        directory = await anyio.to_thread.run_sync(partial(tempfile.mkdtemp, prefix="partitions-", dir=self._pool.directory))
+        directory = await anyio.to_thread.run_sync(partial(tempfile.mkdtemp, prefix="partitions-", dir=pool.directory))
         self._sender = Sender(directory, "coordinator")
+        used = max((self._layout.widths[name] for name in self._layout.operators), default=1)
+        workers = pool.quietest(used)
+        self._hosts = Hosts(len(workers), self._layout.partitions)
+        self._statistics *= len(workers)
         try:
             async with AsyncExitStack() as stack, anyio.create_task_group() as watching:
-                workers = self._pool.quietest(self._hosts.count)
                 services = []
                 for host, worker in enumerate(workers):
                     setup = HostedSetup(self._dataflow, self._hosts, host, directory)
-                    services.append(await stack.enter_async_context(self._pool.host(setup, worker, partial(self._tell, host))))
+                    services.append(await stack.enter_async_context(pool.host(setup, worker, partial(self._tell, host))))
                     watching.start_soon(_watch, services[-1])
                 self._services = services
                 yield
@@ -100,8 +99,10 @@ class ProcessPartitions:
             if read == self._layout.output:
                 outputs.append((0, delta))
             _deliver(packed(self._layout.sendings(read, 0, delta), 0, self._hosts, self._sender), waiting)
-        for number, hosts in enumerate(self._stages):
-            steps = {host: Step(epoch, number, tuple(waiting[host]), self._last[host] == number) for host in hosts}
+        stages = [self._hosts_of(stage) for stage in self._layout.stages]
+        last = {host: number for number, hosts in enumerate(stages) for host in hosts}
+        for number, hosts in enumerate(stages):
+            steps = {host: Step(epoch, number, tuple(waiting[host]), last[host] == number) for host in hosts}
             for host in hosts:
                 waiting[host] = []
             for host, stepped in self._ask(steps, Stepped).items():

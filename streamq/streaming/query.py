@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
 import pyarrow as pa
 
+from streamq.execution.budget import PoolKind
 from streamq.execution.events import emit_continuous_started
+from streamq.execution.jobs import WorkerPool
 from streamq.execution.query import CHANNEL_BYTES, OnEnd, Progress, RunningQuery
 from streamq.execution.statistics import QueryStatistics
 from streamq.flow.channel import ByteBudget, Channel
 from streamq.streaming.coordinator import Coordinator
 from streamq.streaming.epochs import Emission
 from streamq.streaming.opened import OpenedQuery
+from streamq.streaming.processes import ProcessPartitions
 from streamq.streaming.records import EpochRecord
 from streamq.streaming.reports import continuous_statistics, relation_watermarks
 
 
 @dataclass(frozen=True, slots=True)
 class ContinuousRequest:
-    """Everything that running a planned continuous query needs. The query closes `opened`."""
+    """Everything that running a planned continuous query needs. The query closes `opened`; `pool` gives the workers that it wants."""
 
     query_id: str
     sql: str
@@ -31,6 +35,7 @@ class ContinuousRequest:
     deadline: float
     timeout_s: float | None
     progress: bool
+    pool: Callable[[PoolKind], Awaitable[WorkerPool]]
 
 
 class ContinuousQuery(RunningQuery):
@@ -47,6 +52,7 @@ class ContinuousQuery(RunningQuery):
         self.changelog = dataflow.changelog
         self.key = dataflow.key
         self._opened = opened
+        self._pool = request.pool
         self._limiter = limiter
         self._send_empty = request.progress
         self._sent: deque[Progress] = deque()
@@ -83,6 +89,7 @@ class ContinuousQuery(RunningQuery):
             self.sql,
             form=self.changelog,
             key=self.key,
+            executor=planned.executor.kind,
             partitions=planned.partitions,
             operators=len(planned.dataflow.nodes),
         )
@@ -102,7 +109,7 @@ class ContinuousQuery(RunningQuery):
             bytes_out=self.channel.bytes_taken,
             batches_out=self.batches_out,
             strategy="Continuous",
-            executor="thread",
+            executor=self._opened.planned.executor.kind,
             fallback=None,
             scans=(),
             tasks=continuous.epochs,
@@ -114,7 +121,12 @@ class ContinuousQuery(RunningQuery):
         )
 
     async def _work(self) -> None:
-        await self._coordinator.run()
+        partitions = self._opened.partitions
+        if isinstance(partitions, ProcessPartitions):
+            async with partitions.running(await self._pool("process")):
+                await self._coordinator.run()
+        else:
+            await self._coordinator.run()
 
     async def _close(self) -> None:
         await anyio.to_thread.run_sync(self._opened.close, limiter=self._limiter)

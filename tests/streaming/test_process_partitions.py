@@ -187,9 +187,9 @@ async def nothing_is_left(pool: ProcessPool) -> AsyncIterator[None]:
 async def test_workers_compute_what_threads_do(plans: Plans, pool: ProcessPool, sql: str, count: int) -> None:
     """Every epoch's changes are those of partitions in this process, with a partition a worker and with several."""
     dataflow = plans.dataflow(sql, count)
-    local, remote = plans.local(dataflow, count), ProcessPartitions(dataflow, count, pool)
+    local, remote = plans.local(dataflow, count), ProcessPartitions(dataflow, count)
     epochs = Epochs(dataflow)
-    async with remote.running():
+    async with remote.running(pool):
         for rows in (5, 1, 0, 300):
             epoch, inputs = epochs.next(rows)
             assert await step(remote, epoch, inputs) == await step(local, epoch, inputs), f"epoch {epoch.number}"
@@ -202,9 +202,9 @@ async def test_workers_compute_what_threads_do(plans: Plans, pool: ProcessPool, 
 async def test_large_epochs_go_through_files(plans: Plans, pool: ProcessPool, name: str) -> None:
     """Rows that are too many for a message arrive just so, and their files are gone with the epoch."""
     dataflow = plans.dataflow(QUERIES[name], 2)
-    local, remote = plans.local(dataflow, 2), ProcessPartitions(dataflow, 2, pool)
+    local, remote = plans.local(dataflow, 2), ProcessPartitions(dataflow, 2)
     epochs = Epochs(dataflow)
-    async with remote.running():
+    async with remote.running(pool):
         for _ in range(2):
             epoch, inputs = epochs.next(20_000)
             assert any(delta.rows.nbytes > 2 * INLINE_BYTES for delta in inputs.values())
@@ -217,14 +217,14 @@ async def test_large_epochs_go_through_files(plans: Plans, pool: ProcessPool, na
 async def test_state_moves_to_another_number_of_partitions(plans: Plans, pool: ProcessPool, sql: str, before: int, after: int) -> None:
     """What some partitions kept, others go on with, in this process or in workers."""
     dataflow = plans.dataflow(sql, max(before, after))
-    old, local, new = ProcessPartitions(dataflow, before, pool), plans.local(dataflow, before), ProcessPartitions(dataflow, after, pool)
+    old, local, new = ProcessPartitions(dataflow, before), plans.local(dataflow, before), ProcessPartitions(dataflow, after)
     epochs = Epochs(dataflow)
-    async with old.running():
+    async with old.running(pool):
         for rows in (50, 20):
             epoch, inputs = epochs.next(rows)
             assert await step(old, epoch, inputs) == await step(local, epoch, inputs)
         states = await anyio.to_thread.run_sync(old.snapshot)
-    async with new.running():
+    async with new.running(pool):
         await anyio.to_thread.run_sync(new.restore, states)
         assert [node.state_rows > 0 for node in new.statistics()] == [node.state_rows > 0 for node in local.statistics()]
         for rows in (30, 0, 10):
@@ -237,10 +237,10 @@ async def test_several_queries_share_the_workers(plans: Plans, pool: ProcessPool
 
     async def follow(sql: str) -> None:
         dataflow = plans.dataflow(sql, 2)
-        remote = ProcessPartitions(dataflow, 2, pool)
+        remote = ProcessPartitions(dataflow, 2)
         answers = []
         epochs = Epochs(dataflow)
-        async with remote.running():
+        async with remote.running(pool):
             for _ in range(5):
                 epoch, inputs = epochs.next(20)
                 answers.append((epoch, inputs, await step(remote, epoch, inputs)))
@@ -259,10 +259,10 @@ async def test_an_operators_error_comes_back_as_it_was(plans: Plans, pool: Proce
     """A failed expression is a DataError; the workers go on."""
     dataflow = plans.dataflow("SELECT 100 // (amount - amount) AS d FROM orders", 2)
     epoch, inputs = Epochs(dataflow).next(10)
-    remote = ProcessPartitions(dataflow, 2, pool)
+    remote = ProcessPartitions(dataflow, 2)
     before = restarts(pool)
     with pytest.raises(DataError, match="TRY"):
-        async with remote.running():
+        async with remote.running(pool):
             await step(remote, epoch, inputs)
     assert restarts(pool) == before
 
@@ -272,9 +272,9 @@ async def test_a_row_that_was_never_there_is_an_internal_error(plans: Plans, poo
     dataflow = plans.dataflow("SELECT city, count(*) AS n FROM shops GROUP BY city", 2)
     (read,) = [node for node in dataflow.nodes if isinstance(node, Read)]
     rows = pa.RecordBatch.from_pylist([{"shop": "a", "city": "Rome"}]).select(read.schema.names)
-    remote = ProcessPartitions(dataflow, 2, pool)
+    remote = ProcessPartitions(dataflow, 2)
     with pytest.raises(QueryError, match="internal error"):
-        async with remote.running():
+        async with remote.running(pool):
             await step(remote, Epoch(1, 0), {read.id: Delta(rows, np.array([-1]))})
 
 
@@ -282,12 +282,12 @@ async def test_a_row_that_was_never_there_is_an_internal_error(plans: Plans, poo
 async def test_a_killed_worker_ends_the_query(plans: Plans, pool: ProcessPool, seed: int) -> None:
     """Killed at any time, a worker ends what it hosted with WorkerCrashed, and every answer before was right."""
     dataflow = plans.dataflow(QUERIES["join and group"], 2)
-    local, remote = plans.local(dataflow, 2), ProcessPartitions(dataflow, 2, pool)
+    local, remote = plans.local(dataflow, 2), ProcessPartitions(dataflow, 2)
     random_ = random.Random(seed)
     last = random_.randrange(1, 6)
     epochs = Epochs(dataflow)
     with anyio.fail_after(30), pytest.raises(WorkerCrashed, match="SIGKILL"):
-        async with remote.running(), anyio.create_task_group() as tasks:
+        async with remote.running(pool), anyio.create_task_group() as tasks:
             while True:
                 epoch, inputs = epochs.next(2_000)
                 if epoch.number == last:
@@ -306,9 +306,9 @@ async def _kill(pool: ProcessPool, worker: int, rounds: int) -> None:
 async def test_a_worker_that_dies_idle_ends_the_query(plans: Plans, pool: ProcessPool) -> None:
     """Nothing needs to be asked of it."""
     dataflow = plans.dataflow(QUERIES["group"], 2)
-    remote = ProcessPartitions(dataflow, 2, pool)
+    remote = ProcessPartitions(dataflow, 2)
     with anyio.fail_after(30), pytest.raises(WorkerCrashed):
-        async with remote.running():
+        async with remote.running(pool):
             await _kill(pool, 1, 0)
             await anyio.sleep_forever()
 
@@ -319,10 +319,10 @@ async def test_an_interrupted_step_ends(plans: Plans, pool: ProcessPool, rounds:
     endless = "SELECT count(*) FROM range(10000000) a(i), range(10000000) b(j) WHERE (i * j + id) % 7 = 3"
     dataflow = plans.dataflow(f"SELECT ({endless}) AS n FROM orders", 2)
     epoch, inputs = Epochs(dataflow).next(10)
-    remote = ProcessPartitions(dataflow, 2, pool)
+    remote = ProcessPartitions(dataflow, 2)
     before = restarts(pool)
     with anyio.fail_after(30):
-        async with remote.running(), anyio.create_task_group() as tasks:
+        async with remote.running(pool), anyio.create_task_group() as tasks:
             tasks.start_soon(_expect_interruption, remote, epoch, inputs)
             for _ in range(rounds):
                 await anyio.lowlevel.checkpoint()

@@ -33,6 +33,7 @@ from streamq.plan.dataflow import (
     Union,
     edges,
 )
+from streamq.plan.executor import ExecutorChoice
 from streamq.plan.render import direction, plain
 from streamq.plan.sizes import human_bytes
 
@@ -58,14 +59,19 @@ class OperatorRun(Protocol):
     def busy_s(self) -> float: ...
 
 
-def explain_dataflow(dataflow: Dataflow, partitions: int | None = None, runs: Mapping[str, OperatorRun] | None = None) -> str:
+def explain_dataflow(
+    dataflow: Dataflow,
+    partitions: int | None = None,
+    runs: Mapping[str, OperatorRun] | None = None,
+    executor: ExecutorChoice | None = None,
+) -> str:
     """Describe a dataflow: the changes that it gives, then its nodes in stages, between which rows are exchanged.
 
     `runs` says of nodes, by id, what they did.
     """
     runs = runs or {}
     stages = _stages(dataflow)
-    lines = [*_header(dataflow, partitions)]
+    lines = [*_header(dataflow, partitions, executor)]
     for number, nodes in enumerate(stages, 1):
         lines += ["", f"stage {number}: {', '.join(dict.fromkeys(_title(node) for node in nodes))}"]
         for node in nodes:
@@ -74,7 +80,7 @@ def explain_dataflow(dataflow: Dataflow, partitions: int | None = None, runs: Ma
     return "\n".join([*lines, "", *_output(dataflow)]) + "\n"
 
 
-def _header(dataflow: Dataflow, partitions: int | None) -> Iterator[str]:
+def _header(dataflow: Dataflow, partitions: int | None, executor: ExecutorChoice | None) -> Iterator[str]:
     how = "EMIT FINAL" if dataflow.continuous.emit == "final" else "EMIT CHANGES"
     every = f" every {dataflow.continuous.every_s:g} s" if dataflow.continuous.every_s is not None else ""
     where = "" if partitions is None else f", in {partitions} {'partition' if partitions == 1 else 'partitions'}"
@@ -82,6 +88,8 @@ def _header(dataflow: Dataflow, partitions: int | None) -> Iterator[str]:
     yield from _wrapped("changelog: ", _changelog(dataflow))
     for reason in dataflow.reasons:
         yield from _wrapped("  because ", reason)
+    if executor is not None:
+        yield from _wrapped("executor: ", f"{executor.kind}, because {executor.reason}")
     if dataflow.continuous.reads_clock:
         yield "clock: now() is that of the epoch which reads a row; nothing is computed again because time passes"
     if dataflow.continuous.state_ttl_s is not None:
