@@ -57,9 +57,8 @@ class Accumulators:
     def __init__(self, calls: Sequence[Accumulate], schema: pa.Schema, *, retracts: bool) -> None:
         self._calls = tuple(calls)
         self._cells, width, self._names = _cells(self._calls, schema)
-        for call in self._calls:
-            if retracts and not _subtracts(call, schema):
-                raise TypeError(f"{call.function} cannot take rows out again")
+        if retracts and not subtracts(self._calls, schema):
+            raise TypeError("of these calls some cannot take rows out again")
         self._records = Records(width)
         self._used = 0
 
@@ -82,6 +81,26 @@ class Accumulators:
             self._count(codes, _ALL_VALID, times, 0, -1)
         for number, cell in enumerate(self._cells):
             if self._add(cell, codes, rows.column(cell.argument), times, 0 if number == 0 else -1):
+                raise DataError(f"a sum of {cell.argument} does not fit into 128 bits")
+
+    def merge(self, codes: Codes, other: Accumulators, others: Codes, *, sign: int = 1) -> None:
+        """Add groups of accumulators of the same calls to groups of these; with `sign` -1 take them out again, which only exact calls allow.
+
+        Raises:
+            DataError: a sum does not fit into 128 bits.
+        """
+        codes, others = self._known(codes), other._known(others)
+        mine, theirs = self._records, other._records
+        if not self._cells:
+            loops.merge(codes, mine.chunks, others, theirs.chunks, mine.width, sign, 0, -1, -1, False, -1, -1, False, -1)
+        for number, cell in enumerate(self._cells):
+            rows_at = 0 if number == 0 else -1
+            places = _places(cell)
+            floats, wide = types.is_floating(cell.kind), cell.wide
+            count, total, least, greatest, moments = places
+            if loops.merge(
+                codes, mine.chunks, others, theirs.chunks, mine.width, sign, rows_at, count, total, floats, least, greatest, wide, moments
+            ):
                 raise DataError(f"a sum of {cell.argument} does not fit into 128 bits")
 
     def counts(self, codes: Codes) -> NDArray[np.int64]:
@@ -131,9 +150,7 @@ class Accumulators:
             array = array.dictionary_decode()
         nulls = np.ones(len(array), np.bool_) if types.is_null(array.type) else null_flags(array)
         valid = _ALL_VALID if nulls is None else frozen(~nulls, np.uint8)
-        count, total, least, greatest, moments = (
-            8 * word if word >= 0 else -1 for word in (cell.count, cell.total, cell.least, cell.greatest, cell.moments)
-        )
+        count, total, least, greatest, moments = _places(cell)
         if max(total, least, greatest, moments) < 0:
             return self._count(codes, valid, weights, rows_at, count)
         values = _lane(array, cell)
@@ -161,6 +178,19 @@ class Accumulators:
         records, far = self._records, self.bytes > _FAR_BYTES
         loops.add_integers(codes, codes, 0, valid, weights, far, rows_at, count, -1, -1, -1, -1, records.chunks, records.width)
         return 0
+
+
+def subtracts(calls: Sequence[Accumulate], schema: pa.Schema) -> bool:
+    """Tell whether all calls are exact, so that rows can be taken out again."""
+    return all(_subtracts(call, schema) for call in calls)
+
+
+def _places(cell: _Cell) -> tuple[int, int, int, int, int]:
+    """Give where in a record a cell has its count, sum, least, greatest and moments, in bytes."""
+    count, total, least, greatest, moments = (
+        8 * word if word >= 0 else -1 for word in (cell.count, cell.total, cell.least, cell.greatest, cell.moments)
+    )
+    return count, total, least, greatest, moments
 
 
 def _cells(calls: Sequence[Accumulate], schema: pa.Schema) -> tuple[list[_Cell], int, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from streamq.operators.base import Operator, OperatorContext
 from streamq.operators.distinct import DistinctOperator
 from streamq.operators.first import FirstOperator
 from streamq.operators.hold import HoldOperator
+from streamq.operators.hop import HopOperator
 from streamq.operators.join import JoinOperator
 from streamq.operators.lookup import LookupOperator
 from streamq.operators.map import MapOperator
@@ -22,6 +23,7 @@ from streamq.plan.dataflow import (
     Distinct,
     First,
     Hold,
+    Hop,
     Join,
     Lookup,
     Map,
@@ -48,6 +50,8 @@ def instance(node: Node, context: OperatorContext) -> Operator:
             return SidedOperator(node, context)
         case Aggregate():
             return AggregateOperator(node, context)
+        case Hop():
+            return HopOperator(node, context)
         case Recompute():
             return recompute_operator(node, context)
         case Distinct():

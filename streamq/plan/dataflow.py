@@ -26,6 +26,8 @@ INPUT = "in"
 """The table that the SQL of a node with one input reads."""
 GROUP = "#group"
 """What the columns are called, "#group1", "#group2" …, in which the SQL of a grouped `Recompute` says which key a row is of."""
+WINDOWS = "#windows"
+"""The column of the input of a `Hop` that tells in how many windows a row is: BIGINT, at least 1."""
 Changelog = Literal["append", "upsert", "retract"]
 
 
@@ -182,6 +184,26 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
+class Hop:
+    """Groups rows by `keys` in hopping windows, and gives each window's groups once, when it closes.
+
+    The input, which does not retract, has a row once: in its first window, whose bounds are the key columns `bounds`, and in `WINDOWS`
+    windows in all, each `slide_us` after the one before. Rows of the same keys and windows are kept together, as one pane, until their
+    last window has closed. `closing` is that of a window, by one of its bounds. The result has the keys, then the calls.
+    """
+
+    id: str
+    input: Edge
+    keys: tuple[str, ...]
+    bounds: tuple[str, ...]
+    slide_us: int
+    calls: tuple[Accumulate, ...]
+    closing: Closing
+    schema: pa.Schema
+    retracts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Recompute:
     """Runs SQL over all rows of the keys that an epoch touches, and gives the difference to what it gave before.
 
@@ -333,7 +355,7 @@ class Hold:
     retracts: bool = False
 
 
-Node = Read | Map | Union | Sided | Aggregate | Recompute | Distinct | Join | Lookup | TopN | First | Sessions | Hold
+Node = Read | Map | Union | Sided | Aggregate | Hop | Recompute | Distinct | Join | Lookup | TopN | First | Sessions | Hold
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from sqlglot import exp
 
 from streamq.sql.closing import delay_us, window_columns, window_ends
 from streamq.sql.intervals import FoundBound
-from streamq.sql.lateness import drop_in_block, drop_late_rows, hand_up_watermark, is_event_time, keep_sql
+from streamq.sql.lateness import drop_in_block, drop_late_rows, hand_up_watermark, is_event_time, keep_sql, windows_horizon
 from streamq.sql.logical import Block, Derived, Leaf, Scan, WindowColumn
+from streamq.sql.panes import has_bare_windows, with_panes
 from streamq.sql.text import name_sql
 from streamq.sql.window_bounds import HOPS, Timed, bound_mark, timed_of
 
@@ -24,13 +25,18 @@ def time_block(
 ) -> Block:
     """Drop a block's late rows and name its windows. `conditions` are those of WHERE, `bounds` those of joins, resolved."""
     timed: set[str] = set()
+    whole = block
     for condition in conditions:
         if (found := timed_of(condition)) is not None and isinstance(found[1], exp.Column) and _is_timed(low, block, found[1]):
+            alone = not timed
             timed.add(found[1].table)
-            block = _drop(low, block, found[1], found[0])
+            block = replace(_drop(low, block, found[1], found[0]), panes=None)
+            if found[0].kind == "hop" and alone:
+                block = with_panes(block, whole, found[1], found[0], windows_horizon(low, block.leaves[0]), conditions, inputs)
     for column in dict.fromkeys(column for bound in bounds for column in (bound.left, bound.right)):
         block = _drop(low, block, column, Timed("interval"))
-    return replace(block, windows=tuple(_windows(low, block, timed, inputs)))
+    windows = tuple(_windows(low, block, timed, inputs))
+    return replace(block, windows=windows, bare_windows=has_bare_windows(block, conditions, inputs))
 
 
 def _is_timed(low: Lowering, block: Block, time: exp.Column) -> bool:

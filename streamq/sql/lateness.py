@@ -106,6 +106,11 @@ def keep_sql(low: Lowering, timed: Timed, time: exp.Expression, alias: str, wate
     return f"coalesce({in_time}, true)"
 
 
+def windows_horizon(low: Lowering, leaf: Leaf) -> str:
+    """Write what those hopping windows do not end after that a row is late for, over the bare columns of a leaf made to tell it."""
+    return _horizon(low, None, WATERMARK if isinstance(leaf, Scan) else leaf.query.schema.names[-1])
+
+
 def _horizon(low: Lowering, alias: str | None, watermark: str = WATERMARK) -> str:
     lateness = low.continuous.lateness_us if low.continuous is not None else 0
     name = sql_of(column(watermark, alias))

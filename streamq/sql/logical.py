@@ -216,6 +216,10 @@ class Block:
     """The one leaf's rows get their sessions before anything else happens to them."""
     late: str | None = None
     """In a continuous query: which rows of the one leaf (a scan) are late, over its bare columns and `_watermark`. `where` drops them."""
+    panes: Panes | None = None
+    """How rows that FROM repeats for each of their hopping windows can be read once."""
+    bare_windows: bool = False
+    """`where` and `inputs` use the window columns of the one leaf only as they are: as inputs that are nothing but one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +229,21 @@ class WindowColumn:
     name: str
     plus_us: int
     kind: Literal["tumble", "hop", "session"]
+
+
+@dataclass(frozen=True, slots=True)
+class Panes:
+    """How a block with hopping windows reads a row once, instead of once for each of its windows.
+
+    All is as in the block, but for `from_sql`, `where` and `inputs`: bounds of windows are those of the first one of a row's windows
+    that it is not late for, and the value `count` tells how many there are, each `slide_us` after the one before.
+    """
+
+    from_sql: str
+    where: str
+    inputs: tuple[Named, ...]
+    count: str
+    slide_us: int
 
 
 @dataclass(frozen=True, slots=True)

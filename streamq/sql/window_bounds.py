@@ -11,7 +11,7 @@ from typing import Literal
 
 from sqlglot import exp
 
-from streamq.sql.text import column
+from streamq.sql.text import column, identifier
 from streamq.sql.trees import call, number, operand
 from streamq.sql.window_grammar import TimeWindow
 
@@ -82,6 +82,13 @@ def before(time: exp.Expression, microseconds: exp.Expression) -> exp.Expression
 def after(time: exp.Expression, microseconds: int) -> exp.Expression:
     """Move a time forward."""
     return exp.Add(this=operand(time), expression=call("to_microseconds", number(microseconds)))
+
+
+def hops(time: exp.Expression, size: int, slide: int, offset: int) -> exp.Join:
+    """Repeat each row for each of its hopping windows, with its distance from the window's start."""
+    distances = call("range", distance(time, slide, offset), number(size), number(slide))
+    alias = exp.TableAlias(this=identifier(HOPS), columns=[identifier(DISTANCE)])
+    return exp.Join(this=exp.Unnest(expressions=[distances], alias=alias), kind="CROSS")
 
 
 def end_of_window(timed: Timed, time: exp.Expression) -> exp.Expression:

@@ -21,16 +21,14 @@ from streamq.sql.trees import (
     INPUT_CLAUSES,
     OUTPUT_CLAUSES,
     add_condition,
-    call,
     clause_nodes,
     hide_from_star,
     is_not_null,
     named,
-    number,
     selects_inside_out,
     subquery,
 )
-from streamq.sql.window_bounds import DISTANCE, HOPS, after, before, distance, mark_bound, mark_timed
+from streamq.sql.window_bounds import DISTANCE, after, before, distance, hops, mark_bound, mark_timed
 from streamq.sql.window_grammar import TimeWindow
 
 WatermarkColumn = Callable[[str], str | None]
@@ -57,10 +55,7 @@ def rewrite_time_windows(ast: exp.Expression, watermark_column: WatermarkColumn)
 
 def _hops(window: TimeWindow) -> exp.Join:
     """Repeat each row for each of its windows: `DISTANCE` is how far it is from the window's start."""
-    slide, size = window.microseconds("slide"), window.microseconds("size")
-    distances = call("range", distance(window.this, slide, window.microseconds("offset")), number(size), number(slide))
-    alias = exp.TableAlias(this=identifier(HOPS), columns=[identifier(DISTANCE)])
-    return exp.Join(this=exp.Unnest(expressions=[distances], alias=alias), kind="CROSS")
+    return hops(window.this, *(window.microseconds(name) for name in ("size", "slide", "offset")))
 
 
 def _start_and_end(window: TimeWindow) -> tuple[exp.Expression, exp.Expression]:

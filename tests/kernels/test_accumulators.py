@@ -201,3 +201,32 @@ def test_calls_of_an_argument_share_what_they_keep() -> None:
     for kept in (both, one):
         kept.update(np.array([0, 1]), pa.record_batch([pa.array([1, 2])], schema=schema), None)
     assert both.bytes == one.bytes > 0
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@given(data=st.data())
+def test_groups_merge(kind: pa.DataType, data: st.DataObject) -> None:
+    """Groups that were kept in two parts and added up are as if they had been kept in one."""
+    exact = st.sampled_from(VALUES[kind]) if not pa.types.is_floating(kind) else DYADIC
+    values = data.draw(st.lists(st.tuples(st.integers(0, 3), exact, st.booleans()), max_size=12))
+    functions = tuple(name for name in functions_of(kind) if not pa.types.is_floating(kind) or name not in MOMENTS)
+    calls = calls_of(kind, functions)
+    schema = pa.schema([pa.field("g", pa.int64()), pa.field("x", kind)])
+    whole, first, second = (Accumulators(calls, schema, retracts=False) for _ in range(3))
+    for part, chosen in ((whole, values), (first, [v for v in values if v[2]]), (second, [v for v in values if not v[2]])):
+        rows = batch_of(kind, [group for group, _, _ in chosen], pa.array([value for _, value, _ in chosen], kind))
+        part.update(np.array([group for group, _, _ in chosen], np.int64), rows, None)
+    codes = np.arange(4)
+    try:
+        expected = whole.values(codes)
+    except DataError:
+        return
+    first.merge(codes, second, codes)
+    for call, one, other in zip(calls, first.values(codes), expected, strict=True):
+        if call.function in MOMENTS:
+            for mine, theirs in zip(one.to_pylist(), other.to_pylist(), strict=True):
+                assert (mine is None) == (theirs is None)
+                assert mine is None or math.isnan(mine) == math.isnan(theirs)
+                assert mine is None or math.isnan(mine) or math.isclose(mine, theirs, rel_tol=1e-6, abs_tol=1e-6)
+        else:
+            assert str(one.to_pylist()) == str(other.to_pylist())

@@ -90,6 +90,9 @@ def grouped(draw: st.DrawFn, t: Times) -> Query:
             [
                 "SELECT k, window_start, window_end, count(*) AS n, sum(v) AS s, min(v) AS lo, max(id) AS hi FROM {} GROUP BY ALL",
                 "SELECT window_end, count(*) AS n FROM {} GROUP BY window_end",
+                "SELECT k, window_start, max(window_end - ts) AS far, count(*) AS n FROM {} GROUP BY 1, 2",
+                "SELECT window_start, count(*) AS n FROM {} WHERE epoch_us(window_start) % 60000000 = 0 GROUP BY 1",
+                "SELECT k, b, count(v) AS n, sum(id) FILTER (WHERE v > 0) AS s FROM (SELECT window_start AS b, * FROM {}) GROUP BY 1, 2",
                 "SELECT window_start, k, avg(v) AS a FROM {} WHERE v > 0 GROUP BY 1, 2 HAVING count(*) > 1",
                 "SELECT k, count(DISTINCT v) AS d, window_start FROM {} GROUP BY k, window_start, window_end",
                 "SELECT window_start, array_agg(id ORDER BY id) AS ids FROM {} GROUP BY window_start",

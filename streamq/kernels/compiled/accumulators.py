@@ -182,6 +182,77 @@ def add_wides(
 
 
 @compiled
+def merge(
+    codes: Any,
+    chunks: Any,
+    others: Any,
+    other_chunks: Any,
+    width: int,
+    sign: int,
+    rows_at: int,
+    count: int,
+    total: int,
+    floats: bool,
+    least: int,
+    greatest: int,
+    wide: bool,
+    moments: int,
+) -> Any:
+    """Add what other records keep to records, or take it out (`sign` -1: counts and sums of integers). Gives how many sums overflowed."""
+    overflows = 0
+    for row in range(len(codes)):
+        record, other = record_at(chunks, codes[row], width), record_at(other_chunks, others[row], width)
+        if rows_at >= 0:
+            store(record, load(record) + sign * load(other))
+        if count < 0 or load(other + count) == 0:
+            continue
+        before, added = load(record + count), load(other + count)
+        store(record + count, before + sign * added)
+        if total >= 0 and floats:
+            store(record + total, bits_of(float_of(load(record + total)) + float_of(load(other + total))))
+        elif total >= 0:
+            overflows += add_product(record + total, load(other + total), load(other + total + 8), sign)
+        if wide:
+            merge_wide_extremes(record, other, before == 0, least, greatest)
+        else:
+            if least >= 0:
+                keep_extremes(record, before == 0, load(other + least), least, -1)
+            if greatest >= 0:
+                keep_extremes(record, before == 0, load(other + greatest), -1, greatest)
+        if moments >= 0:
+            merge_moments(record + moments, other + moments, before, added)
+    return overflows
+
+
+@part
+def merge_wide_extremes(record: int, other: int, first: bool, least: int, greatest: int) -> None:
+    """Keep the least and the greatest of two groups of 128-bit integers."""
+    if least >= 0:
+        low, high = load(other + least), load(other + least + 8)
+        if first or below(high, low, load(record + least + 8), load(record + least)):
+            store(record + least, low)
+            store(record + least + 8, high)
+    if greatest >= 0:
+        low, high = load(other + greatest), load(other + greatest + 8)
+        if first or below(load(record + greatest + 8), load(record + greatest), high, low):
+            store(record + greatest, low)
+            store(record + greatest + 8, high)
+
+
+@part
+def merge_moments(moments: int, other: int, before: int, added: int) -> None:
+    """Add the mean and the squared differences of another group, as Chan has it."""
+    difference = float_of(load(other)) - float_of(load(moments))
+    share = np.float64(added) / np.float64(before + added)
+    mean = float_of(load(other)) if before == 0 else float_of(load(moments)) + difference * share
+    squares = float_of(load(moments + 8)) + float_of(load(other + 8))
+    if before != 0:
+        squares += difference * difference * np.float64(before) * share
+    store(moments, bits_of(mean))
+    store(moments + 8, bits_of(squares))
+
+
+@compiled
 def sum_values(low: Any, high: Any, counts: Any, most_high: int, most_low: int, out: Any) -> Any:
     """Give sums as pairs of words, 0 where nothing was added; tell whether all are between the limit and its negative, both excluded."""
     fits = True

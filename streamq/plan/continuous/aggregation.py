@@ -13,7 +13,7 @@ from streamq.plan.continuous.names import column_of
 from streamq.plan.continuous.recompute import group_columns, recompute
 from streamq.plan.continuous.rows import SINGLE, Facts, Key, Placement, Rows, Step, as_named
 from streamq.plan.continuous.state import MERGE
-from streamq.plan.dataflow import INPUT, Accumulate, Aggregate, Closing, Distinct, Gather, Hash, Keep, Recompute, edges
+from streamq.plan.dataflow import INPUT, WINDOWS, Accumulate, Aggregate, Closing, Distinct, Gather, Hash, Hop, Keep, Recompute, edges
 from streamq.plan.render import is_name, named, quote, select
 from streamq.sql.logical import Block, Call, Named
 
@@ -173,6 +173,8 @@ def _accumulated(draft: Draft, block: Block, rows: Rows, path: str, kept: Sequen
     keys = block.keys or ()
     closing = _closing(block, rows)
     closes = draft.final and closing is not None
+    if closes and _in_panes(block, rows, kept):
+        return _hopped(draft, block, rows, path, kept)
     by = _hash_names(block, rows)
     facts = _facts(block, rows, by or SINGLE, complete=closes)
     projected = draft.settled(_projected(draft, block, rows, kept), f"{path}/input")
@@ -190,6 +192,45 @@ def _accumulated(draft: Draft, block: Block, rows: Rows, path: str, kept: Sequen
         schema=_schema(projected, keys, calls),
         retracts=not closes,
     )
+    return draft.add(node, facts, [*(call.call.name for call in kept if call.wide), *draft.wide(projected)])
+
+
+# Hopping windows
+
+
+def _in_panes(block: Block, rows: Rows, kept: Sequence[Kept]) -> bool:
+    """Tell whether rows are in hopping windows that are given when they close, and of which only their bounds matter here."""
+    if rows.once is None or rows.retracts:
+        return False
+    keys = [key.sql for key in block.keys or () if column_of(key.sql, rows.names) not in rows.once.windows]
+    return len(keys) < len(block.keys or ()) and not rows.once.used_in([*keys, *(call.sql for call in kept if call.sql is not None)])
+
+
+def _hopped(draft: Draft, block: Block, rows: Rows, path: str, kept: Sequence[Kept]) -> Rows:
+    """Keep a row once, with those that are in the same windows, and put windows together when they close."""
+    keys, once, closing = block.keys or (), rows.once, _closing(block, rows)
+    assert once is not None
+    assert closing is not None
+    bounds = tuple(key.name for key in keys if column_of(key.sql, rows.names) in once.windows)
+    by = tuple(name for name in _hash_names(block, rows) if name not in bounds)
+    facts = _facts(block, rows, by or SINGLE, complete=True)
+    counted = replace(block, keys=(*keys, Named(quote(WINDOWS), WINDOWS)))
+    projected = draft.settled(_projected(draft, counted, rows.read_once(), kept), f"{path}/input")
+    calls = tuple(Accumulate(call.call.name, function_of(call.function), call.argument, call.type) for call in kept)
+    exchange = draft.hashed(projected, by)
+    if isinstance(exchange, Hash):
+        facts = replace(facts, placed=exchange.columns)
+    node = Hop(
+        id=f"{path}/aggregate",
+        input=draft.edge(projected, exchange),
+        keys=tuple(key.name for key in keys),
+        bounds=bounds,
+        slide_us=once.slide_us,
+        calls=calls,
+        closing=closing,
+        schema=_schema(projected, keys, calls),
+    )
+    draft.because("hopping windows: rows that are in the same windows are kept together once, and windows put together when they close")
     return draft.add(node, facts, [*(call.call.name for call in kept if call.wide), *draft.wide(projected)])
 
 

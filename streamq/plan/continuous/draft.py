@@ -124,6 +124,7 @@ class Draft:
             sides=(*rows.sides, *(side for side in sides if side not in rows.sides)),
             lossless=rows.lossless and lossless and where is None,
             label=_joined(rows.label, label),
+            once=None if rows.once is None else rows.once.through(columns, where, rows.names),
         )
         return replace(
             stepped,

@@ -10,6 +10,7 @@ from streamq.plan.continuous.state import describe_state
 from streamq.plan.dataflow import (
     INPUT,
     OP,
+    Accumulate,
     Aggregate,
     Broadcast,
     Dataflow,
@@ -19,6 +20,7 @@ from streamq.plan.dataflow import (
     Gather,
     Hash,
     Hold,
+    Hop,
     Join,
     Keep,
     Lookup,
@@ -141,7 +143,7 @@ def _title(node: Node) -> str:
             return f"read {node.scan.relation}"
         case Map() | Sided() | Recompute():
             return node.label
-        case Aggregate():
+        case Aggregate() | Hop():
             return "aggregate"
         case Join():
             return f"{node.kind} join"
@@ -220,10 +222,12 @@ def _exchange(exchange: Exchange) -> str:
 def _details(node: Node) -> Iterator[str]:
     match node:
         case Aggregate():
-            calls = [call.function if call.argument is None else f"{call.function}({plain(call.argument)})" for call in node.calls]
-            yield f"by {_columns(node.keys) or 'nothing: one group'}: {', '.join(calls) or 'keys only'}"
+            yield f"by {_columns(node.keys) or 'nothing: one group'}: {_calls(node.calls)}"
             if node.emit == "close":
                 yield "gives a group once, when its window closes"
+        case Hop():
+            yield f"by {_columns(node.keys)}: {_calls(node.calls)}"
+            yield f"of a window every {node.slide_us / 1e6:g} s: gives a group once, when its window closes"
         case Join() | Lookup():
             equal = [f"{a} = {b}" for a, b in zip(node.left_keys, node.right_keys, strict=True)]
             yield f"on {' AND '.join(equal) or 'no equality'}{', and what the SQL below tells' if node.residual else ''}"
@@ -245,6 +249,11 @@ def _details(node: Node) -> Iterator[str]:
             yield f"by {_columns(node.schema.names)}"
         case _:
             return
+
+
+def _calls(calls: tuple[Accumulate, ...]) -> str:
+    texts = (call.function if call.argument is None else f"{call.function}({plain(call.argument)})" for call in calls)
+    return ", ".join(texts) or "keys only"
 
 
 def _columns(names: tuple[str, ...] | list[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from streamq.plan.continuous.names import column_of, end_of, window_parts
-from streamq.plan.dataflow import Closing, Side
+from streamq.plan.dataflow import WINDOWS, Closing, Side
 from streamq.plan.render import quote, select
 from streamq.sql.logical import Named
 
@@ -96,12 +96,38 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """How rows that are repeated for each of their hopping windows would be there once.
+
+    The step at `place` would be `step`, whose last column, `WINDOWS`, counts the row's windows; `windows` are the columns that are
+    their bounds. Nothing else of the rows depends on the window.
+    """
+
+    place: int
+    step: Step
+    windows: frozenset[str]
+    slide_us: int
+
+    def through(self, columns: Sequence[Named], where: str | None, names: Sequence[str]) -> Once | None:
+        """Say the same after a projection of columns called `names`, None if it uses a window's bounds for something else."""
+        owns = [(column, column_of(column.sql, names)) for column in columns]
+        texts = [column.sql for column, own in owns if own is None] + ([where] if where is not None else [])
+        if self.used_in(texts):
+            return None
+        return replace(self, windows=frozenset(column.name for column, own in owns if own in self.windows))
+
+    def used_in(self, texts: Sequence[str]) -> bool:
+        """Tell whether a window's bounds may be named in expressions."""
+        return any(name.lower() in text.lower() for text in texts for name in self.windows)
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """Rows that a node gives, after SELECTs that are in no node yet.
 
     `node` gives the rows, `weighted` if it can withdraw them; each of `steps` reads those before it, the first one `INPUT`.
     `carries` names columns besides those of the schema that go on with the rows: their weight, or what a change does. `sides` are
-    the relations that steps read besides. `lossless` tells that the steps make one row of each.
+    the relations that steps read besides. `lossless` tells that the steps make one row of each. `once` is known of rows in hopping windows.
     """
 
     node: str
@@ -113,6 +139,7 @@ class Rows:
     lossless: bool = True
     label: str = "map"
     carries: tuple[str, ...] = ()
+    once: Once | None = None
 
     @property
     def retracts(self) -> bool:
@@ -126,6 +153,19 @@ class Rows:
     @property
     def placed(self) -> Placement:
         return self.facts.placed
+
+    def read_once(self) -> Rows:
+        """Go on with a row once, not once for each of its windows, whose number is the last column, `WINDOWS`."""
+        assert self.once is not None
+        assert not self.carries
+        place, steps = self.once.place, list(self.steps)
+        steps[place] = replace(self.once.step, name=steps[place].name)
+        for number in range(place + 1, len(steps)):
+            if steps[number].columns:
+                steps[number] = replace(steps[number], columns=(*steps[number].columns, quote(WINDOWS)))
+        schema = self.schema.append(pa.field(WINDOWS, pa.int64()))
+        label = ", ".join("windows" if part == "unnest" else part for part in self.label.split(", "))
+        return replace(self, steps=tuple(steps), schema=schema, label=label, once=None)
 
     def knowing(self, **facts: object) -> Rows:
         """Go on with the same rows, of which something else is known."""

@@ -11,8 +11,8 @@ import pyarrow as pa
 from streamq.plan.continuous.draft import Draft
 from streamq.plan.continuous.names import column_of
 from streamq.plan.continuous.recompute import recompute
-from streamq.plan.continuous.rows import SINGLE, Facts, Rows, Window, as_named
-from streamq.plan.dataflow import Hash, Read, Sessions, Side
+from streamq.plan.continuous.rows import SINGLE, Facts, Once, Rows, Step, Window, as_named
+from streamq.plan.dataflow import WINDOWS, Hash, Read, Sessions, Side
 from streamq.plan.render import named, quote, select
 from streamq.plan.sources import describe as leaf_text
 from streamq.sql.catalog import SYSTEM_SCHEMA, WATERMARK, RelationInfo, watermark_type
@@ -85,7 +85,19 @@ def project_inputs(draft: Draft, block: Block, rows: Rows, path: str, source: st
     if sides:
         facts = replace(facts, complete=frozenset(), timely_us=None)
     lossless = not block.unnests
-    return draft.step(rows, inputs, source=source, where=block.where, lossless=lossless, label=what, facts=facts, sides=sides)
+    projected = draft.step(rows, inputs, source=source, where=block.where, lossless=lossless, label=what, facts=facts, sides=sides)
+    return replace(projected, once=None if sides else _once(block, projected))
+
+
+def _once(block: Block, rows: Rows) -> Once | None:
+    """Say how rows that a block repeats for their hopping windows, or that its leaf has so, can be read once."""
+    panes = block.panes
+    if panes is None:
+        return rows.once if block.bare_windows else None
+    columns = (*named(panes.inputs), f"{panes.count} AS {quote(WINDOWS)}")
+    step = Step("", columns, panes.from_sql, panes.where)
+    windows = frozenset(window.name for window in block.windows if window.kind == "hop")
+    return Once(len(rows.steps) - 1, step, windows, panes.slide_us)
 
 
 def _with_windows(block: Block, facts: Facts, path: str) -> Facts:

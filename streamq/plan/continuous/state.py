@@ -11,6 +11,7 @@ from streamq.plan.dataflow import (
     Distinct,
     First,
     Hold,
+    Hop,
     Join,
     Lookup,
     Map,
@@ -37,6 +38,9 @@ def describe_state(node: Node, dataflow: Dataflow) -> tuple[str, str]:
             return "all rows of the input, and the subqueries' results", _never(dataflow, "input")
         case Aggregate():
             return _aggregate(node, dataflow)
+        case Hop():
+            kept = f"one pane for each {_names(node.keys)}: {len(node.calls)} {'value' if len(node.calls) == 1 else 'values'}"
+            return kept, "when the last window of its rows closes"
         case Recompute():
             return _recompute(node, dataflow)
         case Distinct():
