@@ -26,6 +26,7 @@ BLOCKS = [(match[1], match[2]) for match in BLOCK.finditer(README.read_text(enco
 PROGRAMS = [text for kind, text in BLOCKS if kind == "python" and "anyio.run" in text]
 FRAGMENTS = [text for kind, text in BLOCKS if kind == "python" and "anyio.run" not in text]
 STATEMENTS = [sql for kind, text in BLOCKS if kind == "sql" for sql in text.split(";") if sql.strip()]
+SHOWN = [text for kind, text in BLOCKS if kind == "text"]
 COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line.startswith("streamq ")]
 BACKENDS = ["asyncio", *(["trio"] if find_spec("trio") else [])]
 
@@ -77,14 +78,16 @@ def test_program(program: str, backend: str, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("fragment", FRAGMENTS)
 def test_fragment(fragment: str, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Lines about a database `db` run, and print what their comment says."""
-    names: dict[str, Any] = {"datetime": datetime}
+    """Lines about a database `db` run, and print what their comment says, and what the README shows of it."""
+    names: dict[str, Any] = {"datetime": datetime, "streamq": streamq}
     exec("async def use(db):\n" + textwrap.indent(fragment, "    "), names)
     run_with_database(names["use"], backend)
     printed = capsys.readouterr().out
     assert printed
     for expected in re.findall(r"print\(.*\)  # (.*)", fragment):
         assert all(part in printed for part in expected.removesuffix(", …").split(", streamq_"))
+    for shown in SHOWN if "per_minute} EMIT FINAL" in fragment else ():
+        assert set(shown.splitlines()) <= set(printed.splitlines())
 
 
 @pytest.mark.parametrize("sql", STATEMENTS)
