@@ -19,7 +19,7 @@ from streamq.operators.base import Delta
 from streamq.plan.relations import Relation, RelationSnapshot, ScanArrow, ScanSql
 from streamq.plan.splits import Lease, Split
 from streamq.sql.catalog import SYSTEM_SCHEMA
-from streamq.storage.feeds import WATERMARK, Position, Start, feed_schema
+from streamq.storage.feeds import WATERMARK, Bookmark, Position, Start, feed_schema
 from streamq.storage.memory import ROW_COLUMN
 from streamq.storage.session import private_session
 from streamq.storage.watermarks import RunningWatermark
@@ -62,6 +62,8 @@ class BoundedFeed:
         self._read = self._read_schema(schema)
         self._rows = 0
         self._given = 0
+        self._skipped = 0
+        """Rows that are left out, since another feed gave them."""
         self._session: duckdb.DuckDBPyConnection | None = None
         self._batches = self._all_batches()
         self._current: pa.RecordBatch | None = None
@@ -117,6 +119,24 @@ class BoundedFeed:
                 self._end()
         return Delta(self._with_watermark(rows))
 
+    def bookmark(self) -> Bookmark:
+        """Tell how many rows were taken, and the largest event time so far."""
+        latest = None if self._watermark is None else self._watermark.latest
+        return Bookmark(self.position.offsets, {} if latest is None else {0: latest})
+
+    def resume(self, bookmark: Bookmark) -> None:
+        """Go on behind a row. See `Feed`.
+
+        Raises:
+            SourceError: there are not so many rows.
+        """
+        self._skipped = self._given = bookmark.offsets[0]
+        if self._snapshot.exact and self._given > self._snapshot.rows:
+            raise SourceError(f"{self.name} has {self._snapshot.rows} rows, and {self._given} were read: it is not what was read before")
+        self._ended = self._ended or (self._snapshot.exact and self._given == self._snapshot.rows)
+        if self._watermark is not None:
+            self._watermark.resume(bookmark.latest.get(0))
+
     def wake(self, notify: Callable[[], None] | None) -> None:
         """Do nothing: no rows come later."""
 
@@ -156,6 +176,9 @@ class BoundedFeed:
         for batch in self._stored():
             self._rows += batch.num_rows
             arrived = self._arrived(self._fit(batch))
+            over = min(self._skipped, arrived.num_rows)
+            self._skipped -= over
+            arrived = arrived.slice(over)
             if arrived.num_rows:
                 yield arrived
 
@@ -165,6 +188,11 @@ class BoundedFeed:
             yield from self._snapshot.stream(columns)
             return
         for lease in _leases(self._snapshot):
+            rows = sum(split.rows for split in lease.splits)
+            if self._snapshot.exact and self._from_us is None and rows <= self._skipped:
+                self._skipped -= rows
+                self._rows += rows
+                continue
             match self._snapshot.read(lease, columns):
                 case ScanArrow(table):
                     yield from table.to_batches()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import pyarrow as pa
@@ -27,6 +27,8 @@ class Wanted:
     relation: str
     columns: tuple[str, ...] | None
     start: Start = "earliest"
+    after: Bookmark | None = None
+    """Go on where a feed of the relation stood, instead of at `start`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,19 @@ class Position:
     """How far a feed has been read: the rows taken so far, by partition."""
 
     offsets: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """Where a feed stood between two epochs: what another feed of the relation needs to go on from there.
+
+    `offsets` are those of its `Position`, `latest` the largest event time taken by partition (in the unit of its type). Nothing keeps the
+    past of a table or view, so `seen` has its rows as the changes that were taken make them, with how often each is there as `WEIGHT`.
+    """
+
+    offsets: Mapping[int, int]
+    latest: Mapping[int, int] = field(default_factory=dict)
+    seen: pa.Table | None = None
 
 
 class Feed(Protocol):
@@ -112,6 +127,17 @@ class Feed(Protocol):
     @property
     def position(self) -> Position:
         """Where it stands after what was taken."""
+
+    def bookmark(self) -> Bookmark:
+        """Tell all that another feed needs to go on after what was taken."""
+
+    def resume(self, bookmark: Bookmark) -> None:
+        """Go on where another feed stood, before anything is taken. What was there since then is history, without an order; of a table or
+        view, that is the difference between what was seen and what there is.
+
+        Raises:
+            SourceError: rows that come next are gone, or it cannot be the same relation.
+        """
 
     def wake(self, notify: Callable[[], None] | None) -> None:
         """Call `notify()`, from any thread, whenever rows may have come or the end; None stops that."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streamq.errors import SourceError
 from streamq.operators.base import Delta
-from streamq.storage.feeds import WATERMARK, Position, feed_schema
+from streamq.storage.feeds import WATERMARK, Bookmark, Position, feed_schema
 from streamq.storage.insert_order import in_insert_order
 from streamq.storage.shard import Slice
 from streamq.storage.watermarks import RunningWatermark
@@ -29,6 +29,9 @@ class InsertLog(Protocol):
 
     @property
     def inserted(self) -> int: ...
+
+    @property
+    def oldest(self) -> int: ...
 
     @property
     def finished(self) -> bool: ...
@@ -118,6 +121,27 @@ class SourceFeed:
             self._opened.popleft()
         self._source.taken()
         return Delta(self._with_watermark(rows))
+
+    def bookmark(self) -> Bookmark:
+        """Tell the place, and the largest event time so far."""
+        latest = None if self._watermark is None else self._watermark.latest
+        return Bookmark(self.position.offsets, {} if latest is None else {0: latest})
+
+    def resume(self, bookmark: Bookmark) -> None:
+        """Go on at a place. See `Feed`. Who calls holds the commit lock.
+
+        Raises:
+            SourceError: the source has dropped rows from there on, or never had so many.
+        """
+        place, oldest, inserted = bookmark.offsets[0], self._source.oldest, self._source.inserted
+        if place > inserted:
+            raise SourceError(f"{self.name} has had {inserted} rows, and {place} were read: it is not the source that was read before")
+        if place < oldest:
+            raise SourceError(f"{self.name} has dropped rows {place} to {oldest - 1}, which come next: its retention was too short")
+        self.place = place if self._from_us is None else max(place, self.place)
+        self._opened = deque([(0, inserted)] if inserted > self.place else [])
+        if self._watermark is not None:
+            self._watermark.resume(bookmark.latest.get(0))
 
     def wake(self, notify: Callable[[], None] | None) -> None:
         """Call `notify()`, from any thread, whenever rows or the end may have come; None stops that."""

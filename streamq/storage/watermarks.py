@@ -72,6 +72,15 @@ class RunningWatermark:
             self._known = self._largest, int(self._watermarks(np.array([self._largest]))[0])
         return None if self._known[1] == _NONE else self._known[1]
 
+    @property
+    def latest(self) -> int | None:
+        """The largest event time so far, in the unit of its type."""
+        return None if self._largest == _NONE else self._largest
+
+    def resume(self, latest: int | None) -> None:
+        """Go on where another one was."""
+        self._largest = _NONE if latest is None else latest
+
     def advance(self, times: pa.Array) -> None:
         """Go past rows with these event times."""
         if len(times) > times.null_count:

@@ -69,6 +69,14 @@ class ChangeWriter:
                 rows = _upsert(_net(waiting), [self._columns.get_field_index(name) for name in self.key])
         return list(_cut(_conform(rows, self.schema), self._batch_rows))
 
+    def save(self) -> Delta | None:
+        """Give what was added and has not been written."""
+        return joined(self._waiting) if self._waiting else None
+
+    def resume(self, waiting: Delta | None) -> None:
+        """Take over what another one gave as `save`."""
+        self.add([] if waiting is None else [waiting])
+
     def empty(self) -> pa.RecordBatch:
         """Give a batch without rows."""
         return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in self.schema], schema=self.schema)

@@ -36,6 +36,23 @@ class Watermarks:
     idle: frozenset[Partition] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How far a partition of an external relation had come, and how long ago it came there."""
+
+    offset: int
+    ago_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerState:
+    """What a tracker knows, without its clock."""
+
+    query: int | None
+    relations: Mapping[str, int | None]
+    seen: Mapping[Partition, Seen]
+
+
 class WatermarkTracker:
     """Follows the partitions of a query's relations."""
 
@@ -44,6 +61,16 @@ class WatermarkTracker:
         self._relations: dict[str, int | None] = {}
         self._query: int | None = None
         self._seen: dict[Partition, tuple[int, float]] = {}
+
+    def save(self, now_s: float) -> TrackerState:
+        """Give what is known at a time of the steady clock."""
+        seen = {partition: Seen(offset, now_s - at_s) for partition, (offset, at_s) in self._seen.items()}
+        return TrackerState(self._query, dict(self._relations), seen)
+
+    def resume(self, state: TrackerState, now_s: float) -> None:
+        """Go on with what another one knew, maybe by another clock. Time in which nobody looked does not count as idle."""
+        self._query, self._relations = state.query, dict(state.relations)
+        self._seen = {partition: (seen.offset, now_s - seen.ago_s) for partition, seen in state.seen.items()}
 
     def advance(self, readings: Sequence[Reading], now_s: float) -> Watermarks:
         """Take in what the relations say at a time of a steady clock."""
