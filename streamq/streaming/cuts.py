@@ -18,6 +18,8 @@ from streamq.storage.feeds import Feed
 
 EPOCH_ROWS = 131_072
 """The most rows of an epoch whose size nobody asked for."""
+FULL_ROWS = EPOCH_ROWS // 2
+"""An epoch of so many rows is not filled up from a feed that it has rows of: to put two batches together copies both."""
 
 
 @dataclass(eq=False)
@@ -58,6 +60,8 @@ def take_cut(inlets: Sequence[Inlet], max_rows: int, ceiling: int) -> int:
     while (inlet := _next(inlets, ceiling)) is not None:
         contents = inlet.contents
         if (rows >= max_rows and not contents) or (kind is not None and kind != inlet.looked_up and not contents):
+            break
+        if rows >= FULL_ROWS and inlet.taken and not contents:
             break
         room = max(1, (max_rows - rows) // _sharing(inlets, inlet))
         delta = inlet.feed.take(room, _last_before_others(inlets, inlet, ceiling))
