@@ -28,6 +28,7 @@ _UNREADABLE = re.compile(
 )
 _DISK_FULL = re.compile(r"no space left|disk full|file too large|disk quota|max_temp_directory_size|failed to offload", re.IGNORECASE)
 _HINT = "hint: TRY(…) or TRY_CAST(…) gives NULL where this fails"
+_ONE_ROW_HINT = "hint: add LIMIT 1 with ORDER BY, or an aggregate"
 
 
 class Interrupted(QueryError):
@@ -120,7 +121,7 @@ def _classify(error: BaseException, kind: str, message: str, prefix: str) -> Str
         case "Conversion" | "Out of Range" | "Invalid Input":
             if _UNREADABLE.search(message):
                 return SourceError(f"{prefix}{message}")
-            return DataError(f"{prefix}{message}; {_HINT}")
+            return DataError(f"{prefix}{message}; {_ONE_ROW_HINT if 'More than one row' in message else _HINT}")
         case "IO" | "HTTP":
             if _DISK_FULL.search(message):
                 return ResourceLimit(f"{prefix}{message}")

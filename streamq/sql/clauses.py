@@ -14,6 +14,7 @@ from streamq.sql.dialect import Streamq, StreamqParser
 from streamq.sql.durations import NotADuration, VaryingDuration, duration_of, parse_duration
 from streamq.sql.options import DURATION_OPTIONS, QUERY_OPTIONS
 from streamq.sql.statements import Emit, Options, Select
+from streamq.sql.trees import sorts_whole_answer
 from streamq.sql.window_grammar import TimeWindow
 
 QUERY_STARTS = ("SELECT", "WITH", "FROM", "VALUES", "TABLE", "(")
@@ -156,9 +157,7 @@ class ClauseParser(StreamqParser):
         return microseconds
 
     def _check_order(self, ast: exp.Expression) -> None:
-        while isinstance(ast, exp.Subquery):
-            ast = ast.this
-        if not ast.args.get("order") or ast.args.get("limit"):
+        if not sorts_whole_answer(ast):
             return
         order = next((token for token in reversed(self._tokens) if token.token_type == TokenType.ORDER_BY), self._tokens[0])
         self.reject(

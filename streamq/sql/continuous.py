@@ -16,6 +16,7 @@ from streamq.sql.functions import VOLATILE, calls
 from streamq.sql.logical import Continuous
 from streamq.sql.positions import place
 from streamq.sql.statements import Select
+from streamq.sql.trees import sorts_whole_answer
 
 _SNAPSHOT_ONLY = {"max_staleness": "a continuous query follows its relations: nothing in it is stale"}
 
@@ -161,15 +162,13 @@ def check_continuous(select: Select, tree: exp.Expr, names: Iterable[str]) -> No
 
 
 def _check_order(select: Select) -> None:
-    ast = select.ast
-    while isinstance(ast, exp.Subquery) and not ast.args.get("order"):
-        ast = ast.this
-    if ast.args.get("order") and not ast.args.get("limit"):
+    if sorts_whole_answer(select.ast):
         raise text_error(
             select,
             "a continuous query has no end at which its rows could be sorted",
             "ORDER",
             "leave ORDER BY out, or keep the first rows with ORDER BY … LIMIT n",
+            -1,
         )
 
 
@@ -185,7 +184,8 @@ def _check_names(select: Select, names: Iterable[str]) -> None:
 
 def _check_functions(select: Select, tree: exp.Expr) -> None:
     if tree.find(exp.TableSample) is not None:
-        raise text_error(select, "a sample gives other rows each time it is taken", "SAMPLE", "filter by a hash: WHERE hash(key) % 100 = 0")
+        word = "SAMPLE" if find_word(select.sql, "SAMPLE") is not None else "TABLESAMPLE"
+        raise text_error(select, "a sample gives other rows each time it is taken", word, "filter by a hash: WHERE hash(key) % 100 = 0")
     for _, name in calls(tree):
         if name in VOLATILE:
             raise text_error(

@@ -79,6 +79,10 @@ _WORDS: tuple[tuple[re.Pattern[str], str, str | None], ...] = (
     ),
     (re.compile(r"^Could not choose a best candidate function .*\"(\W+)\((.*)\)\"\..*"), r"the types around \1 are not clear: (\2)", None),
     (re.compile(r"^(Referenced column \".*\" was not found) because the FROM clause is missing"), r"\1: there is no FROM here", None),
+    (re.compile(r"^(aggregate function calls cannot be nested)"), r"\1", "aggregate in a subquery first: FROM (SELECT … GROUP BY …)"),
+    (re.compile(r"^(WHERE clause cannot contain aggregates)!"), r"\1", "write HAVING behind GROUP BY"),
+    (re.compile(r"^(WHERE clause cannot contain window functions)!"), r"\1", "write QUALIFY instead of WHERE"),
+    (re.compile(r"^Deprecated lambda arrow .*"), "a lambda is not written with ->", "write lambda x: …"),
     (re.compile(r"^Window functions are not supported here"), "a window function stands without OVER (…)", "write OVER () behind it"),
     (
         re.compile(r"^Unable to transform python value of type '<class '(.*)'>' to DuckDB LogicalType"),

@@ -125,10 +125,25 @@ class StreamqParser(WindowParser):
         )
         if isinstance(table, exp.Table) and not table.args.get("version"):
             table.set("version", self._parse_version())
+        if isinstance(table, exp.Subquery) and holds_relations(table):
+            table = _without_parentheses(table)
         if joins and table is not None:
             for join in self._parse_joins(alias_tokens=alias_tokens):
                 table.append("joins", join)
         return table
+
+    def _parse_into(self) -> exp.Into | None:
+        if self._curr.token_type == TokenType.INTO:
+            hint = "CREATE MATERIALIZED VIEW name AS SELECT … keeps an answer, INSERT INTO name SELECT … adds it to a source or table"
+            self.reject("SELECT … INTO is not part of streamq's SQL", hint=hint)
+        return None
+
+    def _parse_limit_options(self) -> exp.LimitOptions | None:
+        start = self._curr
+        options = super()._parse_limit_options()
+        if options is not None and options.args.get("with_ties"):
+            self.reject("WITH TIES is not part of streamq's SQL", start, hint="write QUALIFY rank() OVER (ORDER BY …) <= n")
+        return options
 
     def _parse_version(self) -> exp.Version | None:
         if not self._match_text_seq("FOR", "SYSTEM_TIME"):
@@ -188,6 +203,24 @@ def _contextual(token: Token, preceding: list[Token], following: list[Token]) ->
 
 def _retagged(token: Token, token_type: TokenType) -> Token:
     return Token(token_type, token.text, token.line, token.col, token.start, token.end, token.comments)
+
+
+def holds_relations(wrapped: exp.Subquery) -> bool:
+    """Tell whether parentheses in FROM hold relations, such as `(t JOIN u …)`, and not a query."""
+    inner = wrapped.this
+    if isinstance(inner, exp.Subquery):
+        return bool(inner.args.get("alias") or inner.args.get("joins")) or holds_relations(inner)
+    return isinstance(inner, exp.Table)
+
+
+def _without_parentheses(wrapped: exp.Subquery) -> exp.Expr:
+    """Read `(t)` as `t`, and a join in parentheses that has a name as the query that it is."""
+    inner = wrapped.this
+    if wrapped.args.get("alias"):
+        wrapped.set("this", exp.select(exp.Star()).from_(inner, copy=False))
+        return wrapped
+    others = any(value for name, value in wrapped.args.items() if name != "this")
+    return wrapped if others or inner.args.get("joins") else inner
 
 
 def generate(ast: exp.Expression) -> str:

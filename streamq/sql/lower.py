@@ -21,6 +21,7 @@ from streamq.sql.closing import window_columns
 from streamq.sql.columns import NotLowered
 from streamq.sql.continuous import text_error
 from streamq.sql.diagnostics import find_word
+from streamq.sql.dialect import holds_relations
 from streamq.sql.functions import calls, is_volatile
 from streamq.sql.logical import Block, Continuous, Derived, Leaf, Named, Query, Scan, Union, Whole
 from streamq.sql.render import render_whole
@@ -294,6 +295,8 @@ class Lowering:
         return copy
 
     def _derived(self, item: exp.Subquery | exp.Table, ctes: CteScope) -> tuple[exp.Expr, Leaf] | None:
+        if isinstance(item, exp.Subquery) and holds_relations(item):
+            return None
         found = (item.this, ctes, []) if isinstance(item, exp.Subquery) else self.cte_query(item, ctes)
         alias = item.args.get("alias")
         plain = not any(item.args.get(part) for part in ("joins", "laterals", "pivots", "sample"))

@@ -102,6 +102,8 @@ def _unterminated(text: str) -> tuple[int, str | None]:
 
 
 def _explain(error: GrammarError) -> str:
+    if error.token.upper() == "EMIT":
+        return "EMIT stands behind a whole query, not inside one"
     near = f"at {error.token!r}" if error.token else "at the end of the text"
     message = error.message
     if message.startswith("Invalid expression"):

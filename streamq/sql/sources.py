@@ -12,6 +12,7 @@ from sqlglot import exp
 from streamq.sql.binder import BinderSession, BindFailed
 from streamq.sql.catalog import SYSTEM_SCHEMA
 from streamq.sql.columns import Binding, NotLowered, Scope
+from streamq.sql.dialect import holds_relations
 from streamq.sql.joins import joined, keys_of, nulls
 from streamq.sql.logical import Derived, Join, JoinKind, Leaf, Scan, SessionRows
 from streamq.sql.tables import table_name
@@ -94,9 +95,10 @@ def read_from(low: Lowering, select: exp.Select, ctes: CteScope) -> Sources:
     if select.args.get("laterals"):
         raise NotLowered("LATERAL VIEW")
     sources = Sources()
-    _add_first(low, sources, clause.this, ctes)
+    first, joins = _opened(clause.this)
+    _add_first(low, sources, first, ctes)
     commas = False
-    for join in select.args.get("joins") or ():
+    for join in [*joins, *(select.args.get("joins") or ())]:
         commas = commas or _is_comma(join)
         if commas and join.side in ("RIGHT", "FULL"):
             raise NotLowered("outer join beside a comma join")
@@ -107,6 +109,21 @@ def read_from(low: Lowering, select: exp.Select, ctes: CteScope) -> Sources:
     if not sources.leaves:
         raise NotLowered("no relation")
     return sources
+
+
+def _opened(node: exp.Expr) -> tuple[exp.Expr, list[exp.Join]]:
+    """Take FROM's first item out of its parentheses: the joins in them come first anyway."""
+    joins: list[exp.Join] = []
+    while isinstance(node, exp.Subquery) and holds_relations(node) and set(_given(node)) <= {"this", "joins"}:
+        node, joins = node.this, [*(node.args.get("joins") or ()), *joins]
+    if inner := node.args.get("joins"):
+        node = node.copy()
+        node.set("joins", None)
+    return node, [*(inner or ()), *joins]
+
+
+def _given(node: exp.Expr) -> list[str]:
+    return [name for name, value in node.args.items() if value]
 
 
 def add_session_columns(sources: Sources, sessions: SessionRows, schema: pa.Schema) -> None:
@@ -244,7 +261,7 @@ def _merge(sources: Sources, before: list[Binding], right: Binding, name: str, k
 
 
 def _read_item(low: Lowering, sources: Sources, node: exp.Expr, ctes: CteScope) -> tuple[exp.Expr, Binding, Leaf | None]:
-    if node.args.get("joins"):
+    if node.args.get("joins") or (isinstance(node, exp.Subquery) and holds_relations(node)):
         raise NotLowered("parenthesised join")
     if node.args.get("pivots"):
         raise NotLowered("PIVOT")

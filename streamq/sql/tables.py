@@ -38,11 +38,10 @@ def _map(node: exp.Expr, visible: frozenset[str], replace: Replace) -> None:
     if isinstance(node, exp.Table):
         is_cte = isinstance(node.this, exp.Identifier) and not node.db and node.name.lower() in visible
         if not is_cte and (replacement := replace(node, visible)) is not None:
-            joins = node.args.get("joins") or ()
             node.replace(replacement)
-            for join in joins:
-                if join.parent is replacement:
-                    _map(join, visible, replace)
+            # Tables that it is joined with, in parentheses, have come along as they are.
+            for join in replacement.args.get("joins") or ():
+                _map(join, visible, replace)
             return
     for name, value in list(node.args.items()):
         if name == "with_":

@@ -28,6 +28,15 @@ def selects_inside_out(ast: exp.Expression) -> list[exp.Select]:
     return list(ast.find_all(exp.Select))[::-1]
 
 
+def sorts_whole_answer(ast: exp.Expression) -> bool:
+    """Tell whether a query's ORDER BY sorts its answer and does not choose rows by LIMIT, OFFSET or DISTINCT ON."""
+    while isinstance(ast, exp.Subquery) and not ast.args.get("order"):
+        ast = ast.this
+    distinct = ast.args.get("distinct")
+    chooses = ast.args.get("limit") or ast.args.get("offset") or (isinstance(distinct, exp.Distinct) and distinct.args.get("on"))
+    return bool(ast.args.get("order")) and not chooses
+
+
 def call(name: str, *arguments: exp.Expression) -> exp.Expression:
     """Make the call of a DuckDB function."""
     return exp.Anonymous(this=name, expressions=list(arguments))

@@ -111,6 +111,8 @@ def sql_type(kind: pa.DataType) -> str:
     """
     if pa.types.is_list(kind):
         return f"{sql_type(kind.value_type)}[]"
+    if pa.types.is_struct(kind):
+        return f"STRUCT({', '.join(f'{field.name} {sql_type(field.type)}' for field in kind)})"
     if pa.types.is_decimal(kind):
         return f"DECIMAL({kind.precision},{kind.scale})"
     return SQL_NAMES[kind]

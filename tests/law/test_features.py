@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +13,13 @@ import duckdb
 import pytest
 
 import streamq
+from tests.law.continuous import Story, Way, Write, follow, follow_final, for_following
 from tests.law.engine import Engine, Executor, Run
 from tests.law.law import Query, connect_oracle, differences
-from tests.law.relations import fixed
+from tests.law.relations import Column, fixed
 from tests.law.seeds import rows_from
 
-Promise = Literal["exact", "loose", "error"]
+Promise = Literal["exact", "loose", "error", "-"]
 T = """
     SELECT id, k, g, x::DOUBLE AS x, b, ts, d, m::DECIMAL(12,2) AS m, l::INTEGER[] AS l, {'a': k, 'b': g} AS s FROM (VALUES
         (1, 1, 'a', 0.5, true, TIMESTAMP '2024-01-01 00:00:00', DATE '2024-01-01', 1.25, [1, 2, NULL]),
@@ -29,60 +31,132 @@ T = """
         (7, NULL, '12', 1.0, true, TIMESTAMP '2024-01-01 01:00:00', DATE '2024-03-01', 2.00, [5, 6])
     ) AS v(id, k, g, x, b, ts, d, m, l)"""
 U = "SELECT * FROM (VALUES (1, 1, 'a', 10), (2, 1, 'c', 20), (3, 3, 'A', NULL), (4, NULL, 'b', 40), (5, 9, NULL, 50)) AS v(id, k, g, n)"
+P = "SELECT * FROM (VALUES (1, 'one'), (2, 'two')) AS v(id, v)"
 ORDER_BY = re.compile(r"\bORDER BY (?P<terms>[^()]+)$", re.IGNORECASE)
+CHOOSES = re.compile(r"\b(LIMIT|OFFSET|FETCH|DISTINCT ON)\b")
+FINAL = ("EMIT FINAL", "EMIT ON WINDOW CLOSE")
+
+
+def _story() -> Story:
+    """Write a table, and rows of two sources by turns; the query starts in between."""
+    t = fixed("t", rows_from(T), "source")
+    t = replace(t, columns=(Column("id", "big"), Column("ts", "ts")), watermark="ts - INTERVAL '1' DAY")
+    u, p = fixed("u", rows_from(U), "source", pieces=2), fixed("p", rows_from(P), "table", pieces=1)
+    writes = [Write(relation.name, piece) for relation in (p, t, u) for piece in relation.pieces]
+    return Story((t, u, p), tuple(writes[place] for place in (0, 1, 4, 2, 5, 3)), before=3)
+
+
+STORY = _story()
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A line of the table. `oracle` is how DuckDB spells the example, where it lacks the syntax."""
+    """A line of the table: what a snapshot and a continuous query do with a construct, and what is said where one fails.
+
+    `oracle` is how DuckDB spells the example, where it lacks the syntax.
+    """
 
     construct: str
-    promise: Promise
+    snapshot: Promise
+    continuous: Promise
     sql: str
     oracle: str
+    says: tuple[str, ...]
 
 
 def read_features() -> Iterator[Feature]:
     """Read the table."""
-    for line in (Path(__file__).parent / "features.txt").read_text("utf-8").splitlines():
-        if line and not line.startswith("#"):
-            construct, promise, example = re.split(r" \| ", line, maxsplit=2)
+    lines = (Path(__file__).parent / "features.txt").read_text("utf-8").splitlines()
+    for number, line in enumerate(lines):
+        if line and not line.startswith(("#", " ")):
+            construct, snapshot, continuous, example = re.split(r" \| ", line, maxsplit=3)
             sql, _, oracle = example.partition(" ~ ")
-            yield Feature(construct, _promise(promise), sql, oracle or sql)
+            says = tuple(text.strip() for text in takewhile(lambda text: text.startswith(" "), lines[number + 1 :]))
+            yield Feature(construct, _promise(snapshot), _promise(continuous), sql, oracle or sql, says)
 
 
 def _promise(text: str) -> Promise:
     match text:
-        case "exact" | "loose" | "error":
+        case "exact" | "loose" | "error" | "-":
             return text
     raise ValueError(f"not a promise: {text}")
 
 
 FEATURES = list(read_features())
-every_feature = pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.construct)
+
+
+def every(way: Literal["snapshot", "continuous"]) -> pytest.MarkDecorator:
+    """Give a test every construct that there is in such queries."""
+    features = [feature for feature in FEATURES if getattr(feature, way) != "-"]
+    return pytest.mark.parametrize("feature", features, ids=lambda feature: feature.construct)
 
 
 @pytest.fixture(scope="module")
 def executor(anyio_backend: tuple[str, dict[str, Any]], engine: Engine) -> Iterator[Executor]:
     """An executor whose database holds `t` and `u`: one for each backend, since SQL does not see the difference between these."""
     chosen: Executor = "thread" if anyio_backend[0] == "asyncio" else "process"
-    relations = [fixed("t", rows_from(T), "parquet", row_group=2), fixed("u", rows_from(U), "chunks")]
+    relations = [fixed("t", rows_from(T), "parquet", row_group=2), fixed("u", rows_from(U), "chunks"), fixed("p", rows_from(P), "arrow")]
     with engine.holding(relations, chosen):
         yield chosen
 
 
-@every_feature
-def test_feature_does_what_the_table_says(engine: Engine, executor: Executor, feature: Feature) -> None:
-    """An `exact` or `loose` construct answers as DuckDB does, which has it; an `error` is raised before anything runs."""
+@pytest.fixture(scope="module")
+def written(executor: Executor) -> Executor:
+    """The executor whose database has no relations: tests write their own there."""
+    return "process" if executor == "thread" else "thread"
+
+
+@every("snapshot")
+def test_snapshot_does_what_the_table_says(engine: Engine, executor: Executor, feature: Feature) -> None:
+    """An `exact` or `loose` construct answers as DuckDB does, which has it; an `error` says what the table does."""
     run = Run(executor, partitions=3)
-    match feature.promise:
+    match feature.snapshot:
         case "error":
             with pytest.raises((streamq.SqlError, streamq.DataError)) as raised:
                 engine.answer(feature.sql, run)
-            assert str(raised.value)
-        case "exact" | "loose":
-            with connect_oracle({"t": rows_from(T), "u": rows_from(U)}) as oracle:
+            _check_words(feature, raised.value)
+        case _:
+            with connect_oracle({"t": rows_from(T), "u": rows_from(U), "p": rows_from(P)}) as oracle:
                 assert differences(engine.answer(feature.sql, run), _query(feature, oracle), oracle) == []
+
+
+@every("continuous")
+def test_continuous_query_does_what_the_table_says(engine: Engine, written: Executor, feature: Feature) -> None:
+    """After every epoch of three rows the changes fold to DuckDB's answer over what was read; an `error` says what the table does.
+
+    Every other construct has its turn on each executor and event loop.
+    """
+    if (FEATURES.index(feature) % 2 == 0) == (written == "thread"):
+        return
+    with engine.holding(STORY.relations, written, empty=True):
+        if feature.continuous == "error":
+            with pytest.raises((streamq.SqlError, streamq.DataError)) as raised:
+                _follow(engine, written, Query(feature.sql))
+            _check_words(feature, raised.value)
+            return
+        with connect_oracle({"t": rows_from(T), "u": rows_from(U), "p": rows_from(P)}) as oracle:
+            query = _query(feature, oracle)
+        _follow(engine, written, query if CHOOSES.search(query.sql) else for_following(query))
+
+
+def _follow(engine: Engine, executor: Executor, query: Query) -> None:
+    way = Way(executor, partitions=3, epoch_rows=3)
+    if query.sql.endswith(FINAL):
+        engine.call(follow_final, engine.databases[executor], query, STORY, way)
+    else:
+        engine.call(follow, engine.databases[executor], query, STORY, way, 0.0)
+
+
+def _check_words(feature: Feature, error: Exception) -> None:
+    assert feature.says
+    assert [words for words in feature.says if words not in str(error)] == [], str(error)
+
+
+def test_constructs_that_fail_say_what_to_write() -> None:
+    """Nothing that a snapshot query answers is refused in a continuous one without a word on what to write instead."""
+    refused = [feature for feature in FEATURES if feature.continuous == "error" and feature.snapshot in ("exact", "loose")]
+    assert refused
+    assert [feature.construct for feature in refused if len(feature.says) < 2] == []
 
 
 def test_constructs_have_different_names() -> None:
@@ -96,5 +170,5 @@ def _query(feature: Feature, oracle: duckdb.DuckDBPyConnection) -> Query:
     ordered = ORDER_BY.search(feature.sql)
     names = re.findall(r"[a-z]+", re.sub(r"\b(LIMIT|OFFSET|FETCH)\b.*", "", ordered["terms"])) if ordered else []
     order = tuple(columns.index(name) for name in names if name in columns)
-    loose = feature.sql.split(" LIMIT ")[0].split(" USING ")[0] if feature.promise == "loose" else None
+    loose = feature.sql.split(" LIMIT ")[0].split(" USING ")[0] if feature.snapshot == "loose" else None
     return Query(feature.sql, order, unlimited=loose, oracle=feature.oracle)
