@@ -33,6 +33,8 @@ class Inlet:
     feed: Feed
     reads: tuple[str, ...]
     looked_up: bool = False
+    awaited: bool = True
+    """What it gives can still change the answer, so the query ends when this has ended. Not so where it is only looked up."""
     taken: list[Delta] = field(default_factory=list)
 
     @property

@@ -121,7 +121,7 @@ class Epochs:
             now_us=max(self._wall_us(), 0 if before is None else before.now_us),
             positions={feed.name: feed.position for feed in feeds},
             watermarks=self._tracker.advance([_reading(feed) for feed in feeds], self._steady_s()),
-            ended=all(feed.ended for feed in feeds),
+            ended=all(inlet.feed.ended for inlet in self._inlets if inlet.awaited),
         )
 
     def _compute(self, record: EpochRecord, before: EpochRecord | None) -> None:

@@ -85,7 +85,12 @@ class OpenedQuery:
         for feed in self.feeds:
             stack.callback(feed.close)
         return [
-            Inlet(feed, tuple(node.id for node in nodes), any(node.id in looked_up for node in nodes))
+            Inlet(
+                feed,
+                tuple(node.id for node in nodes),
+                looked_up=any(node.id in looked_up for node in nodes),
+                awaited=not all(node.id in looked_up for node in nodes),
+            )
             for feed, nodes in zip(self.feeds, reads.values(), strict=True)
         ]
 

@@ -104,7 +104,9 @@ def for_following(query: Query) -> Query:
 
 
 def emitting(sql: str, what: Literal["CHANGES", "FINAL"]) -> str:
-    """Make a query continuous; its options stay behind EMIT."""
+    """Make a query continuous, if it does not say itself how it emits; its options stay behind EMIT."""
+    if " EMIT " in sql:
+        return sql
     select, options, rest = sql.partition(" WITH (lateness")
     return f"{select} EMIT {what}{options}{rest}"
 
