@@ -18,7 +18,7 @@ from streamq.storage.feeds import Feed
 
 EPOCH_ROWS = 131_072
 """The most rows of an epoch whose size nobody asked for."""
-FULL_ROWS = EPOCH_ROWS // 2
+FULL_ROWS = EPOCH_ROWS // 4 * 3
 """An epoch of so many rows is not filled up from a feed that it has rows of: to put two batches together copies both."""
 
 
