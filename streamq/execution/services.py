@@ -6,12 +6,15 @@ pickled setup, which is read in the worker: one that hosts no service imports no
 
 from __future__ import annotations
 
+import ctypes
 import pickle
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
+
+import pyarrow as pa
 
 from streamq.errors import QueryError
 from streamq.execution.commands import Answer, Event
@@ -92,6 +95,8 @@ class OpenService:
             service, self._service = self._service, None
             if service is not None:
                 service.close()
+        del service
+        _give_memory_back()
 
     def _open(self, session: Session) -> Service:
         setup: ServiceSetup = pickle.loads(self._setup)
@@ -99,3 +104,11 @@ class OpenService:
         with self._service_lock:
             self._service = service
         return service
+
+
+def _give_memory_back() -> None:
+    """Have the C library give freed pages to the system: what a service kept may have been much, for long."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
+    pa.default_memory_pool().release_unused()

@@ -258,3 +258,11 @@ async def test_snapshot_and_continuous_queries_share_the_workers(db: streamq.Dat
                 tasks.start_soon(fetch)
     assert done == {"continuous": 6, "snapshot": 6}
     assert await worker_pids(db) == before
+
+
+async def test_explain_says_where_partitions_are(db: streamq.Database) -> None:
+    """EXPLAIN names what runs a query, and why; so do its statistics."""
+    assert "executor: process, because it was asked for" in await db.explain(GROUPS)
+    assert "executor: thread, because epochs are read in this process" in await db.explain(f"{GROUPS} WITH (executor = 'auto')")
+    async with db.query(GROUPS) as stream:
+        assert (await stream.statistics()).executor == "process"

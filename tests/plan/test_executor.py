@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from streamq.config import Executor
-from streamq.plan.executor import choose_executor
+from streamq.plan.executor import choose_continuous_executor, choose_executor
 from streamq.plan.planner import plan_query
 from tests.plan.queries import relations
 from tests.plan.test_explain import SCAN
@@ -41,3 +41,12 @@ def test_choice(chosen: tuple[str, str], kind: str) -> None:
 def test_the_reason_has_both_sizes() -> None:
     """The reader sees what was compared."""
     assert choice(size=49)[1] == "the scans read 49 B, under 50 B"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "processes", "kind"),
+    [("auto", True, "thread"), ("thread", True, "thread"), ("process", True, "process"), ("process", False, "thread")],
+)
+def test_choice_of_a_continuous_query(wanted: Executor, processes: bool, kind: str) -> None:
+    """Partitions are in this process, where their rows are, unless workers were asked for."""
+    assert choose_continuous_executor(wanted=wanted, processes=processes).kind == kind

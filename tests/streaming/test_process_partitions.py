@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import anyio
@@ -19,7 +21,7 @@ import pyarrow as pa
 import pytest
 
 from streamq.config import Config
-from streamq.errors import DataError, QueryError, WorkerCrashed
+from streamq.errors import DataError, QueryError, StreamqError, WorkerCrashed
 from streamq.execution.planning import Planner
 from streamq.execution.processes import ProcessPool
 from streamq.execution.statements import run_statement
@@ -34,6 +36,7 @@ from streamq.storage.catalog import Catalog
 from streamq.streaming.parcels import INLINE_BYTES
 from streamq.streaming.partitions import LocalPartitions, Partitions
 from streamq.streaming.processes import ProcessPartitions
+from tests.execution.services import Recorded
 
 pytestmark = pytest.mark.anyio
 RELATIONS = (
@@ -333,3 +336,21 @@ async def test_an_interrupted_step_ends(plans: Plans, pool: ProcessPool, rounds:
 async def _expect_interruption(partitions: Partitions, epoch: Epoch, inputs: Mapping[str, Delta]) -> None:
     with pytest.raises(QueryError, match="stopped"):
         await step(partitions, epoch, inputs)
+
+
+async def test_workers_get_operators_and_no_parser(plans: Plans, pool: ProcessPool, tmp_path: Path) -> None:
+    """A worker that hosts partitions has neither the parser nor the event loop's libraries, and maps no rows of an epoch that is over."""
+    dataflow = plans.dataflow(QUERIES["join"], 2)
+    remote = ProcessPartitions(dataflow, 2)
+    async with remote.running(pool):
+        await step(remote, *Epochs(dataflow).next(20_000))
+        for worker in pool.statistics().workers:
+            maps = await anyio.to_thread.run_sync(Path(f"/proc/{worker.pid}/maps").read_text)
+            assert "llvmlite" in maps
+            assert "partitions-" not in maps
+        told: SimpleQueue[bytes | StreamqError] = SimpleQueue()
+        async with pool.host(Recorded(str(tmp_path / "log")), 0, told.put) as service:
+            service.call(("modules", "sqlglot", "anyio", "streamq.engine"))
+            answer = await anyio.to_thread.run_sync(told.get)
+            assert isinstance(answer, bytes)
+            assert pickle.loads(answer) == []
