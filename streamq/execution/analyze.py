@@ -47,8 +47,11 @@ async def analyze_continuous(planned: PlannedContinuous, query: RunningQuery) ->
     continuous = statistics.continuous
     assert continuous is not None
     runs = {operator.node: operator for operator in continuous.operators}
-    plan = explain_dataflow(planned.dataflow, planned.partitions, runs, planned.executor)
-    return plan + "\n".join(["", *_run(statistics, continuous)]) + "\n"
+    return (
+        explain_dataflow(planned.dataflow, planned.partitions, runs, planned.executor)
+        + "\n".join(["", *_run(statistics, continuous)])
+        + "\n"
+    )
 
 
 def _run(statistics: QueryStatistics, continuous: ContinuousStatistics) -> Iterator[str]:
@@ -56,9 +59,9 @@ def _run(statistics: QueryStatistics, continuous: ContinuousStatistics) -> Itera
     yield f"ran: {_count(continuous.epochs, 'epoch')} in {statistics.elapsed_s:.3f} s, {waited}"
     yield from _wrapped("  read: ", ", ".join(f"{_count(rows, 'row')} of {relation}" for relation, rows in continuous.rows_in.items()))
     yield f"  gave: {_count(statistics.rows_out, 'row')} in {_count(statistics.batches_out, 'batch', 'batches')}"
-    yield f"  late: {_count(continuous.late_rows, 'row')}"
     yield f"  kept: at most {human_bytes(continuous.peak_state_bytes)} after an epoch, {human_bytes(continuous.state_bytes)} at the end"
     if continuous.watermarks:
+        yield f"  late: {_count(continuous.late_rows, 'row')}"
         yield f"  watermark: {_time(continuous.watermark)}"
         for (relation, partition), watermark in sorted(continuous.partition_watermarks.items()):
             held = ", which holds the query back" if (relation, partition) == continuous.held_back_by else ""

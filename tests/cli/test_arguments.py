@@ -16,6 +16,7 @@ from streamq.cli.arguments import (
     parse_arguments,
     parse_parameter,
     parse_relation,
+    parse_watermark,
 )
 
 
@@ -167,3 +168,42 @@ def test_a_relation_without_a_usable_name_is_refused(text: str) -> None:
 def test_wrong_arguments_are_refused(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     """With exit code 2 and the reason."""
     assert message in refusal(capsys, *arguments)
+
+
+# Continuous queries
+
+
+def test_watching_is_a_choice() -> None:
+    """It has a short form."""
+    assert [query("SELECT 1", *more).watch for more in ([], ["-w"], ["--watch"])] == [False, True, True]
+
+
+@pytest.mark.parametrize("more", [["--format", "csv"], ["-o", "rows.txt"]])
+def test_what_is_watched_is_a_table_on_standard_output(capsys: pytest.CaptureFixture[str], more: list[str]) -> None:
+    """Nothing else can be kept up to date."""
+    assert "--watch shows a table on standard output" in refusal(capsys, "query", "SELECT 1", "--watch", *more)
+
+
+def test_watermarks_are_those_of_registered_files() -> None:
+    """Each by the name of its relation."""
+    command = query("SELECT 1", "-r", "clicks.csv", "--watermark", "clicks=ts - INTERVAL '5' SECOND")
+    assert command.sql.watermarks == {"clicks": "ts - INTERVAL '5' SECOND"}
+
+
+def test_a_watermark_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """The name is said."""
+    text = refusal(capsys, "query", "SELECT 1", "-r", "clicks.csv", "--watermark", "click=ts")
+    assert "--watermark: click is no name of -r NAME=PATH" in text
+
+
+@pytest.mark.parametrize("text", ["ts - INTERVAL '5' SECOND", "clicks=", "=ts", "a b=ts"])
+def test_a_watermark_needs_a_name_and_an_expression(text: str) -> None:
+    """An example shows how it is written."""
+    with pytest.raises(argparse.ArgumentTypeError, match="NAME=EXPRESSION"):
+        parse_watermark(text)
+
+
+def test_the_live_part_of_the_demonstration_is_shown_alone() -> None:
+    """If it is asked for."""
+    commands = [parse_arguments(["demo", *more]).command for more in ([], ["--live"])]
+    assert [isinstance(command, DemoCommand) and command.live for command in commands] == [False, True]

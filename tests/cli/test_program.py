@@ -271,6 +271,16 @@ def test_sources_of_a_script_end_when_they_are_followed(program: Program) -> Non
     assert (ended.code, ended.out.split()) == (0, [b'"n"', b"2"])
 
 
+def test_files_may_have_event_time(program: Program, tmp_path: Path) -> None:
+    """Then their windows close, and rows can be late."""
+    path = tmp_path / "clicks.csv"
+    path.write_text("ts\n2026-05-01 12:00:05\n2026-05-01 12:01:15\n2026-05-01 12:00:20\n")
+    sql = "SELECT count(*) AS n FROM TUMBLE(clicks, ts, INTERVAL '1' MINUTE) GROUP BY window_start EMIT FINAL"
+    watermark = ("--watermark", "clicks=ts - INTERVAL '10' SECOND")
+    assert sorted(program("query", "-r", str(path), sql, "--format", "csv", *watermark).text().split()) == ['"n"', "1", "1"]
+    assert "late: 1 row\n" in program("explain", "--analyze", "-r", str(path), sql, *watermark).text()
+
+
 def test_a_query_over_a_table_says_that_it_has_no_end(program: Program) -> None:
     """So that nobody waits for one."""
     script = "CREATE TABLE users (id INT, PRIMARY KEY (id)); SELECT id FROM users EMIT CHANGES"
