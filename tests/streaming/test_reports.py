@@ -126,10 +126,8 @@ async def test_explain_analyze_runs_a_bounded_query(db: streamq.Database) -> Non
     assert text.startswith("continuous query: EMIT FINAL, in 2 partitions\n")
     assert "ran: 5 rows in, 4 out; keeps nothing" in text
     assert "read: 5 rows of clicks\n  gave: 2 rows in 1 batch\n" in text
-    assert (
     assert "  late: 1 row\n  watermark: past all times, because the sources have ended\n" in text
     assert "    clicks partition 0: 2026-05-01 12:01:30\n" in text
-    )
     assert await db.queries() == ()
 
 
