@@ -56,7 +56,8 @@ class Epoch:
 State = Mapping[str, pa.Table]
 """What an operator keeps, as named tables of values, so that rows can be given to other partitions: the tables "inputN" and "inputN.…" have
 the hash columns of input N, under the names that they have there, all others those of input 0. (A table of an operator that has
-no hashed input has no such columns, and stays in its partition.)"""
+no hashed input has no such columns, and stays together.) What is the same in all partitions is the table `EVERYWHERE`."""
+EVERYWHERE = "everywhere"
 
 
 class Operator(Protocol):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamq.kernels.accumulators import Accumulators, subtracts
 from streamq.kernels.index import KeyIndex
-from streamq.operators.base import Delta, Epoch, OperatorContext, State
+from streamq.operators.base import EVERYWHERE, Delta, Epoch, OperatorContext, State
 from streamq.operators.closing import NEVER, horizon, moments, ticks
 from streamq.operators.deltas import conform, plain
 from streamq.operators.keyed import same_key
@@ -208,17 +208,17 @@ class HopOperator:
         """Give the keys of the panes, what is accumulated in columns whose names begin with "#", and which windows have closed."""
         codes = np.concatenate([np.zeros(0, np.int64), *(part for bucket in self._buckets.values() for part in bucket.panes)])
         accumulated = self._kept.snapshot(codes)
-        closed = pa.array([self._closed] * len(codes), pa.int64())
-        names = [*self._pane_keys, _CLOSED, *(f"#{name}" for name in accumulated.column_names)]
-        columns = [*(pa.chunked_array([column]) for column in self._panes.keys(codes).columns), closed, *accumulated.columns]
-        return {"panes": pa.Table.from_arrays(columns, names=names)}
+        names = [*self._pane_keys, *(f"#{name}" for name in accumulated.column_names)]
+        columns = [*(pa.chunked_array([column]) for column in self._panes.keys(codes).columns), *accumulated.columns]
+        closed = pa.table({_CLOSED: pa.array([self._closed], pa.int64())})
+        return {"panes": pa.Table.from_arrays(columns, names=names), EVERYWHERE: closed}
 
     def restore(self, state: State) -> None:
         table = state["panes"].combine_chunks()
+        self._closed = state[EVERYWHERE].column(_CLOSED)[0].as_py()
         if table.num_rows == 0:
             return
         codes = self._panes.encode([table.column(name) for name in self._pane_keys])
-        accumulated = table.select(list(range(len(self._pane_keys) + 1, table.num_columns)))
+        accumulated = table.select(list(range(len(self._pane_keys), table.num_columns)))
         self._kept.restore(codes, accumulated.rename_columns([name[1:] for name in accumulated.column_names]))
-        self._closed = pc.max(table.column(_CLOSED)).as_py()
         self._note(codes)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from streamq.operators.base import State
+from streamq.operators.base import EVERYWHERE, State
 from streamq.plan.dataflow import Broadcast, Edge, Hash, Node, Spread, edges
 from streamq.streaming.exchange import owners_of
 
@@ -25,6 +25,10 @@ def redistributed(node: Node, nodes: Mapping[str, Node], states: Sequence[State]
     inputs = edges(node)
     parts: list[dict[str, pa.Table]] = [{} for _ in range(partitions)]
     for name in states[0]:
+        if name == EVERYWHERE:
+            for part in parts:
+                part[name] = states[0][name]
+            continue
         found = _INPUT.fullmatch(name)
         edge = inputs[int(found[1]) if found else 0] if inputs else None
         for part, table in zip(parts, _parts([state[name] for state in states], edge, nodes, partitions), strict=True):
