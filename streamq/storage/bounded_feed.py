@@ -187,7 +187,7 @@ class BoundedFeed:
         if isinstance(self._snapshot, Streamed):
             yield from self._snapshot.stream(columns)
             return
-        for lease in _leases(self._snapshot):
+        for lease in _leases(self._snapshot, columns):
             rows = sum(split.rows for split in lease.splits)
             if self._snapshot.exact and self._from_us is None and rows <= self._skipped:
                 self._skipped -= rows
@@ -241,8 +241,15 @@ class BoundedFeed:
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
 
-def _leases(snapshot: RelationSnapshot) -> Iterator[Lease]:
-    """Cut the rows into what is read at once: rows in memory by split, as reading copies; of files more, as their rows come in a stream."""
+def _leases(snapshot: RelationSnapshot, columns: Sequence[str]) -> Iterator[Lease]:
+    """Cut the rows into what is read at once.
+
+    Of rows in memory that is all, in the batches in which they are, or a split where columns are made by reading; of files some splits, as
+    their rows come in a stream.
+    """
+    if snapshot.in_memory and set(columns) <= set(snapshot.schema.names):
+        yield Lease(0, tuple(snapshot.splits))
+        return
     waiting: list[Split] = []
     number = rows = 0
     for split in snapshot.splits:

@@ -81,15 +81,7 @@ class MemorySnapshot:
         if lease is None:
             ranges = [(unit, 0, unit.table.num_rows) for unit in self.units]
         else:
-            ranges = [
-                (
-                    unit,
-                    split.first,
-                    (unit.table.num_rows if split.end is None else split.end) - split.first,
-                )
-                for split in lease.splits
-                for unit in (self.units[split.unit],)
-            ]
+            ranges = _ranges(self.units, lease.splits)
         if not columns:
             return ScanArrow(pa.table({ROW_COLUMN: pa.nulls(sum(rows for _, _, rows in ranges))}))
         user = set(self.schema.names)
@@ -103,6 +95,18 @@ class MemorySnapshot:
 
     def verify(self, lease: Lease | None) -> None:
         """Do nothing: nobody changes the rows of a snapshot."""
+
+
+def _ranges(units: Sequence[Unit], splits: Sequence[Split]) -> list[tuple[Unit, int, int]]:
+    """Give the rows of splits, those that follow each other as one range: unit, first row, number of rows."""
+    ranges: list[tuple[int, int, int]] = []
+    for split in splits:
+        end = units[split.unit].table.num_rows if split.end is None else split.end
+        if ranges and ranges[-1][0] == split.unit and ranges[-1][2] == split.first:
+            ranges[-1] = (split.unit, ranges[-1][1], end)
+        else:
+            ranges.append((split.unit, split.first, end))
+    return [(units[number], first, end - first) for number, first, end in ranges]
 
 
 def scan_schema(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
