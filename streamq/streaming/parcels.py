@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from streamq.kernels.session import translate
 from streamq.operators.base import Delta, State
 from streamq.plan.dataflow import WEIGHT
 
@@ -48,7 +49,11 @@ class Sender:
         self._numbers = itertools.count(1)
 
     def pack(self, delta: Delta) -> Parcel:
-        """Pack changes."""
+        """Pack changes.
+
+        Raises:
+            ResourceLimit: the disk is full.
+        """
         if delta.weights is None:
             return self._pack(delta.rows.schema, [delta.rows])
         batch = delta.rows.append_column(pa.field(WEIGHT, pa.int64()), pa.array(delta.weights))
@@ -64,8 +69,11 @@ class Sender:
             _write(schema, batches, buffer)
             return Inline(buffer.getvalue().to_pybytes())
         path = os.path.join(self._directory, f"{self._name}-{next(self._numbers)}.arrow")
-        with pa.OSFile(path, "wb") as file:
-            _write(schema, batches, file)
+        try:
+            with pa.OSFile(path, "wb") as file:
+                _write(schema, batches, file)
+        except OSError as error:
+            raise translate(error, "handing rows to another process") from error
         return File(path)
 
 

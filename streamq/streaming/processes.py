@@ -58,6 +58,7 @@ class ProcessPartitions:
         self._statistics = [tuple(NodeStatistics(name) for name in self._layout.operators)]
         self._told: SimpleQueue[tuple[int, bytes | StreamqError] | None] = SimpleQueue()
         self._services: Sequence[HostedService] = ()
+        self._restored: States | None = None
         self._sender = Sender("", "coordinator")
         self._stopped = False
 
@@ -93,6 +94,7 @@ class ProcessPartitions:
 
     def step(self, epoch: Epoch, inputs: Mapping[str, Delta]) -> list[Delta]:
         """Compute an epoch. See `Partitions`."""
+        self._hand_over_restored()
         outputs: list[tuple[int, Delta]] = []
         waiting: list[list[Mail]] = [[] for _ in range(self._hosts.count)]
         for read, delta in inputs.items():
@@ -113,6 +115,7 @@ class ProcessPartitions:
 
     def snapshot(self) -> States:
         """Give the state of every instance."""
+        self._hand_over_restored()
         places: dict[str, dict[int, State]] = {name: {} for name in self._layout.operators}
         for answer in self._ask({host: TakeSnapshot() for host in range(self._hosts.count)}, Snapshot).values():
             for name, parts in answer.states.items():
@@ -120,13 +123,8 @@ class ProcessPartitions:
         return {name: tuple(states for _, states in sorted(parts.items())) for name, parts in places.items()}
 
     def restore(self, states: States) -> None:
-        """Give every instance its part of the state."""
-        parts: list[dict[str, dict[int, PackedState]]] = [{} for _ in range(self._hosts.count)]
-        for name, instances in self._layout.redistributed(states).items():
-            for place, state in enumerate(instances):
-                parts[self._hosts.of(place)].setdefault(name, {})[place] = self._sender.pack_state(state)
-        for host, restored in self._ask({host: Restore(part) for host, part in enumerate(parts)}, Restored).items():
-            self._statistics[host] = restored.statistics
+        """Give every instance its part of the state, with the next step or snapshot: the workers may not host the partitions yet."""
+        self._restored = states
 
     def statistics(self) -> tuple[NodeStatistics, ...]:
         """Tell what each node had done and kept after the last epoch."""
@@ -139,6 +137,17 @@ class ProcessPartitions:
 
     def close(self) -> None:
         """Do nothing: what runs in workers ends with `running()`."""
+
+    def _hand_over_restored(self) -> None:
+        states, self._restored = self._restored, None
+        if states is None:
+            return
+        parts: list[dict[str, dict[int, PackedState]]] = [{} for _ in range(self._hosts.count)]
+        for name, instances in self._layout.redistributed(states).items():
+            for place, state in enumerate(instances):
+                parts[self._hosts.of(place)].setdefault(name, {})[place] = self._sender.pack_state(state)
+        for host, restored in self._ask({host: Restore(part) for host, part in enumerate(parts)}, Restored).items():
+            self._statistics[host] = restored.statistics
 
     def _ask(self, requests: Mapping[int, Request], kind: type[A]) -> dict[int, A]:
         """Ask hosts and wait for all their answers."""

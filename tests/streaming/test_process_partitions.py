@@ -227,8 +227,9 @@ async def test_state_moves_to_another_number_of_partitions(plans: Plans, pool: P
             epoch, inputs = epochs.next(rows)
             assert await step(old, epoch, inputs) == await step(local, epoch, inputs)
         states = await anyio.to_thread.run_sync(old.snapshot)
+    new.restore(states)
     async with new.running(pool):
-        await anyio.to_thread.run_sync(new.restore, states)
+        assert (await anyio.to_thread.run_sync(new.snapshot)).keys() == states.keys()
         assert [node.state_rows > 0 for node in new.statistics()] == [node.state_rows > 0 for node in local.statistics()]
         for rows in (30, 0, 10):
             epoch, inputs = epochs.next(rows)
