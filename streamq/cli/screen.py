@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Awaitable, Callable
 
+import anyio.to_thread
 from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
@@ -33,7 +34,9 @@ class Screen:
     async def show(self, draw: Callable[[int, int], RenderableType]) -> None:
         """Draw a picture over the last one. `draw` is given the room there is: what has been scrolled away cannot be drawn over."""
         width, height = self._size()
-        lines = drawn(draw(width, height - 1), width=width, color=self._color).splitlines()[: height - 1]
+        # Off the event loop: choosing the rows to show of a large result takes time.
+        text = await anyio.to_thread.run_sync(lambda: drawn(draw(width, height - 1), width=width, color=self._color))
+        lines = text.splitlines()[: height - 1]
         over = over_lines(self._lines, width)
         self._lines = [Text.from_ansi(line).plain for line in lines]
         up = f"\x1b[{over}F" if over else ""

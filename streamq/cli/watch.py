@@ -15,7 +15,7 @@ from rich.text import Text
 
 from streamq.cli.folded import Folded
 from streamq.cli.screen import Screen
-from streamq.cli.table import drawn, render_table
+from streamq.cli.table import Excerpt, drawn, render_table
 from streamq.cli.terminal import DEFAULT_ROWS, Terminal
 from streamq.cli.wording import count, seconds
 from streamq.execution.statistics import ContinuousStatistics, QueryStatistics
@@ -52,6 +52,7 @@ class Watch:
         self._write = write
         self._screen = Screen(write, color=terminal.color) if terminal.in_place else None
         self._rate = Rate()
+        self._shown: tuple[tuple[int, int | None], Excerpt] | None = None
         self._pages = 0
         self._epochs_shown = 0
 
@@ -84,16 +85,26 @@ class Watch:
             await self._screen.show(partial(self._picture, describe_status(statistics, self._rate)))
         elif self._folded.epochs > self._epochs_shown or (last and not self._pages):
             self._pages, self._epochs_shown = self._pages + 1, self._folded.epochs
-            width = self._terminal.width or _ANY_WIDTH
-            picture = self._picture(describe_status(statistics, self._rate), width, None)
-            await self._write(("\n" if self._pages > 1 else "") + drawn(picture, width=width, color=self._terminal.color))
+            text = await anyio.to_thread.run_sync(self._page, describe_status(statistics, self._rate))
+            await self._write(("\n" if self._pages > 1 else "") + text)
+
+    def _page(self, status: str) -> str:
+        width = self._terminal.width or _ANY_WIDTH
+        return drawn(self._picture(status, width, None), width=width, color=self._terminal.color)
 
     def _picture(self, status: str, width: int, height: int | None) -> RenderableType:
         room = DEFAULT_ROWS if height is None else max(1, height - _LINES_AROUND)
         if self._max_rows:
             room = self._max_rows if height is None else min(self._max_rows, room)
-        excerpt = self._folded.excerpt(None if self._max_rows == 0 and height is None else room)
+        excerpt = self._excerpt(None if self._max_rows == 0 and height is None else room)
         return Group(render_table(excerpt, width), Text(status, style="cyan", no_wrap=True, overflow="ellipsis"))
+
+    def _excerpt(self, limit: int | None) -> Excerpt:
+        """Give the rows to show, which are looked for again only when there is something new."""
+        wanted = self._folded.epochs, limit
+        if self._shown is None or self._shown[0] != wanted:
+            self._shown = wanted, self._folded.excerpt(limit)
+        return self._shown[1]
 
 
 class Rate:

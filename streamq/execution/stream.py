@@ -140,6 +140,9 @@ class QueryBatchStream:
     async def statistics(self) -> QueryStatistics:
         """Tell what the query has done so far: rows, bytes, seconds, splits, stages.
 
+        Of a continuous query, `continuous` tells epochs, rows read and late, watermarks and who holds them back, and what each operator
+        has done and keeps; `blocked_s` is how long it has waited for its reader.
+
         Raises:
             StreamNotStarted: before the query has started.
         """
