@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamq.kernels.accumulators import Accumulators
 from streamq.kernels.index import KeyIndex
+from streamq.operators.ages import Ages
 from streamq.operators.base import Delta, Epoch, OperatorContext, State
 from streamq.operators.closing import Deadlines, horizon, moments
 from streamq.operators.deltas import conform
@@ -30,6 +31,8 @@ class AggregateOperator:
         self._groups = _Groups(self._key_schema) if node.keys else _OneGroup(exists=context.is_idle(node))
         self._accumulators = Accumulators(node.calls, schema, retracts=retracts)
         self._deadlines = Deadlines()
+        self._ages = Ages(node.ttl_us)
+        self._restored = np.zeros(0, np.int64)
         self._schema = pa.schema([field for field in node.schema if field.name != OP])
         # A group that only grows has another count after every epoch that touches it.
         self._always_changes = not retracts and any(call.function == "count_star" for call in node.calls)
@@ -42,12 +45,14 @@ class AggregateOperator:
         before = self._rows(touched[existed]) if self._needs_before else None
         self._accumulators.update(codes, delta.rows, delta.weights)
         counts = self._accumulators.counts(touched)
-        assert bool((counts >= 0).all()), f"{self._node.id}: a row was withdrawn that is not there"
+        if self._node.ttl_us is None:
+            assert bool((counts >= 0).all()), f"{self._node.id}: a row was withdrawn that is not there"
         self._groups.start()
         exist = self._groups.exist(counts)
         self._note_closing(touched[exist & ~existed])
         change = self._change(touched, existed, exist, before)
         self._forget(touched[~exist])
+        self._forget_old(touched[exist], epoch.now_us)
         due = self._deadlines.take(horizon(epoch))
         if self._node.emit == "close":
             change = Delta(self._rows(due))
@@ -94,8 +99,16 @@ class AggregateOperator:
             column = self._groups.keys(codes)[self._node.keys.index(closing.column)]
             self._deadlines.set(codes, moments(column, closing))
 
+    def _forget_old(self, touched: Codes, now_us: int) -> None:
+        """Forget groups that nothing has touched for too long. What was restored counts as touched."""
+        self._ages.touch(self._restored, now_us)
+        self._ages.touch(touched, now_us)
+        self._restored = self._restored[:0]
+        self._forget(self._ages.take(now_us))
+
     def _forget(self, codes: Codes) -> None:
         self._deadlines.unset(codes)
+        self._ages.release(codes)
         self._accumulators.reset(codes)
         self._groups.release(codes)
 
@@ -105,7 +118,7 @@ class AggregateOperator:
 
     @property
     def state_bytes(self) -> int:
-        return self._groups.bytes + self._accumulators.bytes + self._deadlines.bytes
+        return self._groups.bytes + self._accumulators.bytes + self._deadlines.bytes + self._ages.bytes
 
     def snapshot(self) -> State:
         """Give the keys of the groups, and what is accumulated, in columns whose names begin with "#"."""
@@ -123,6 +136,7 @@ class AggregateOperator:
         accumulated = table.select(list(range(width, table.num_columns)))
         self._accumulators.restore(codes, accumulated.rename_columns([name[1:] for name in accumulated.column_names]))
         self._note_closing(codes)
+        self._restored = codes
 
 
 class _Groups:

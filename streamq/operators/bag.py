@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from streamq.kernels.index import KeyIndex
 from streamq.operators.base import Delta, Weights
-from streamq.operators.deltas import repeated, weights_of
+from streamq.operators.deltas import net, repeated, weights_of
 from streamq.plan.dataflow import WEIGHT
 
 
@@ -61,6 +61,16 @@ class Bag:
         codes = self._index.find(delta.rows.columns)
         return bool((np.where(codes >= 0, self._times[codes], 0) + weights >= 0).all()) if len(self._times) else bool((weights >= 0).all())
 
+    def without_unknown(self, delta: Delta) -> Delta:
+        """Leave out withdrawals of rows that are not there."""
+        if delta.weights is None or not (delta.weights < 0).any():
+            return delta
+        delta = net(delta)
+        codes = self._index.find(delta.rows.columns)
+        known = np.where(codes >= 0, self._times[codes], 0) if len(self._times) else np.zeros(len(codes), np.int64)
+        weights = np.maximum(weights_of(delta), -known)
+        return Delta(delta.rows.filter(pa.array(weights != 0)), weights[weights != 0])
+
     def keys(self, codes: NDArray[np.int64]) -> pa.RecordBatch:
         """Give the rows of these codes."""
         return self._index.keys(codes)
@@ -74,6 +84,10 @@ class Bag:
         """Give every different row, with how often it is there."""
         codes = np.flatnonzero(self._times)
         return Delta(self._index.keys(codes), self._times[codes])
+
+    def codes(self) -> NDArray[np.int64]:
+        """Give the codes of all different rows."""
+        return np.flatnonzero(self._times)
 
     def rows(self) -> pa.RecordBatch:
         """Give every row as often as it is there."""

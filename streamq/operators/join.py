@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamq.operators.ages import KeyAges
 from streamq.operators.bag import from_state
 from streamq.operators.base import Delta, Epoch, OperatorContext, State
 from streamq.operators.closing import NEVER, horizon, moments
@@ -40,9 +41,13 @@ class JoinOperator:
         self._left = _Side(left, node.left_keys, left_end, left_outer, node.id)
         self._right = _Side(right, node.right_keys, right_end, right_outer, node.id)
         self._pairing = Pairing(node, context)
+        self._ages = KeyAges(pa.schema([left.field(name) for name in node.left_keys]), node.ttl_us)
+        self._restored = False
 
     def process(self, inputs: Sequence[Delta], epoch: Epoch) -> Delta:
         left, right = net(inputs[0]), net(inputs[1])
+        if self._node.ttl_us:
+            left, right = self._left.without_unknown(left), self._right.without_unknown(right)
         changes = [self._loose(self._left, left), self._loose(self._right, right)]
         left, right = self._left.keyed(left), self._right.keyed(right)
         if right.num_rows:
@@ -54,6 +59,8 @@ class JoinOperator:
             changes += self._changes(pairs, left, self._left, self._right)
             self._left.rows.apply(left)
         changes += [self._due(side, epoch) for side in (self._left, self._right)]
+        if self._node.ttl_us:
+            self._forget_old([self._left.keys_of(left), self._right.keys_of(right)], epoch.now_us)
         change = concatenated(self._node.schema, changes)
         return net(change) if self._node.retracts else plain(change, self._node.id)
 
@@ -87,6 +94,19 @@ class JoinOperator:
             return Delta.empty(self._node.schema)
         return self._extended(side, lonely)
 
+    def _forget_old(self, touched: Sequence[Sequence[pa.Array]], now_us: int) -> None:
+        """Forget the keys that nothing has touched for too long. What was restored counts as touched."""
+        sides = (self._left, self._right)
+        if self._restored:
+            touched = [*touched, *(side.rows.keys_of(side.rows.all()[0]) for side in sides)]
+            self._restored = False
+        for keys in touched:
+            self._ages.touch(keys, now_us)
+        if keys := self._ages.take(now_us):
+            for side, ttl_us in zip(sides, self._node.ttl_us, strict=True):
+                if ttl_us is not None:
+                    side.forget_keys(keys)
+
     def _extended(self, side: _Side, delta: Delta) -> Delta:
         """Give rows of a side as rows of the result, with NULL in the other side's columns."""
         other = self._right if side is self._left else self._left
@@ -103,7 +123,7 @@ class JoinOperator:
 
     @property
     def state_bytes(self) -> int:
-        return self._left.bytes + self._right.bytes
+        return self._left.bytes + self._right.bytes + self._ages.bytes
 
     def snapshot(self) -> State:
         sides = {"input0": self._left, "input1": self._right}
@@ -113,6 +133,7 @@ class JoinOperator:
     def restore(self, state: State) -> None:
         for name, side in (("input0", self._left), ("input1", self._right)):
             side.restore(state[name], state.get(f"{name}.matches"))
+        self._restored = bool(self._node.ttl_us)
 
 
 class _Side:
@@ -135,6 +156,19 @@ class _Side:
 
     def keys_of(self, delta: Delta) -> list[pa.Array]:
         return self.rows.keys_of(delta.rows)
+
+    def without_unknown(self, delta: Delta) -> Delta:
+        """Leave out withdrawals of rows that are not there; rows with a NULL in their key never are."""
+        known = self.rows.without_unknown(self.keyed(delta))
+        null = null_keys(self.keys_of(delta), delta.num_rows)
+        return concatenated(self.rows.schema, [known, selected(delta, null)]) if null.any() else known
+
+    def forget_keys(self, keys: Sequence[pa.Array]) -> None:
+        """Forget all rows of these keys."""
+        codes = self.rows.find(keys)
+        if self.matches is not None:
+            self.matches.forget(self.rows.rows(codes)[0])
+        self.rows.forget(codes)
 
     def keyed(self, delta: Delta) -> Delta:
         """Give the rows without a NULL in their key."""

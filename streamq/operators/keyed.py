@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamq.kernels.arrangement import Arrangement
 from streamq.operators.bag import from_state
 from streamq.operators.base import Delta, Weights
+from streamq.operators.deltas import net, weights_of
 
 Codes = NDArray[np.int64]
 
@@ -41,6 +42,14 @@ class KeyedRows:
         """Add and withdraw rows; give the code of every row's key."""
         with blamed(self._owner):
             return self._arrangement.apply(delta.rows, delta.weights)
+
+    def without_unknown(self, delta: Delta) -> Delta:
+        """Leave out withdrawals of rows that are not there."""
+        if delta.weights is None or not (delta.weights < 0).any():
+            return delta
+        delta = net(delta)
+        weights = np.maximum(weights_of(delta), -self._arrangement.times(delta.rows))
+        return Delta(delta.rows.filter(pa.array(weights != 0)), weights[weights != 0])
 
     def find(self, keys: Sequence[pa.Array]) -> Codes:
         """Give the codes of keys, -1 for those without rows."""

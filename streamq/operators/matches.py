@@ -69,6 +69,11 @@ class Matches:
         self._release(codes)
         return result
 
+    def forget(self, rows: pa.RecordBatch) -> None:
+        """Forget rows, each given once, whether they are here or not."""
+        codes = self._index.find(rows.columns)
+        self._release(codes[codes >= 0])
+
     def snapshot(self) -> pa.Table:
         codes = np.flatnonzero(self._times)
         columns = {WEIGHT: pa.array(self._times[codes]), MATCHES: pa.array(self._count[codes])}

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamq.kernels.index import KeyIndex
+from streamq.operators.ages import KeyAges
 from streamq.operators.bag import Bag
 from streamq.operators.base import Delta, Epoch, Operator, OperatorContext, State
 from streamq.operators.closing import Deadlines, horizon, moments
@@ -113,8 +114,12 @@ class RecomputeKeys:
         self._key_schema = pa.schema([context.schemas[0].field(name) for name in node.keys[0]])
         self._given = KeyedRows(self._sql.schema, self._sql.groups, node.id)
         self._deadlines = Deadlines()
+        self._ages = KeyAges(self._key_schema, node.ttl_us)
+        self._restored = False
 
     def process(self, inputs: Sequence[Delta], epoch: Epoch) -> Delta:
+        if self._node.ttl_us:
+            inputs = [rows.without_unknown(delta) for rows, delta in zip(self._rows, inputs, strict=True)]
         loose = [null_keys(rows.keys_of(delta.rows), delta.num_rows) for rows, delta in zip(self._rows, inputs, strict=True)]
         if self._node.null_matches or not any(mask.any() for mask in loose):
             changes = [self._difference(inputs, epoch)]
@@ -130,6 +135,7 @@ class RecomputeKeys:
         if not any(delta.num_rows for delta in inputs):
             return self._sql.without_rows()
         keys = self._touched(inputs)
+        self._ages.touch(keys, epoch.now_us)
         before = [] if self._node.grouped else self._complete(keys)
         self._apply(inputs)
         after = self._run(self._complete(keys), epoch)
@@ -177,10 +183,22 @@ class RecomputeKeys:
     def _forget(self, epoch: Epoch) -> None:
         """Forget the keys whose window has closed, and what was given for them: it stays given."""
         due = self._deadlines.take(horizon(epoch))
+        self._forget_old(epoch.now_us)
         rows, _, _ = self._rows[0].rows(due)
         if rows.num_rows:
             keys = self._rows[0].keys_of(rows)
             for kept in (*self._rows[1:], *([self._given] if self._node.grouped else []), self._rows[0]):
+                kept.forget(np.unique(kept.find(keys)))
+
+    def _forget_old(self, now_us: int) -> None:
+        """Forget the keys that nothing has touched for too long. What was restored counts as touched."""
+        if self._restored:
+            for kept in self._rows:
+                self._ages.touch(kept.keys_of(kept.all()[0]), now_us)
+            self._restored = False
+        if keys := self._ages.take(now_us):
+            forgotten = [kept for kept, ttl_us in zip(self._rows, self._node.ttl_us, strict=True) if ttl_us is not None]
+            for kept in (*forgotten, *([self._given] if self._node.grouped else [])):
                 kept.forget(np.unique(kept.find(keys)))
 
     @property
@@ -189,7 +207,7 @@ class RecomputeKeys:
 
     @property
     def state_bytes(self) -> int:
-        return self._given.bytes + self._deadlines.bytes + sum(rows.bytes for rows in self._rows)
+        return self._given.bytes + self._deadlines.bytes + self._ages.bytes + sum(rows.bytes for rows in self._rows)
 
     def snapshot(self) -> State:
         """Give the rows of every input, and what was given, with the key under its names in input 0 and other columns by number."""
@@ -204,6 +222,7 @@ class RecomputeKeys:
             delta, codes = rows.restore(state[f"input{place}"])
             if place == 0:
                 self._remember(delta, codes)
+        self._restored = bool(self._node.ttl_us)
         if self._node.grouped:
             given = state["output"]
             self._given.restore(given.rename_columns([*self._sql.schema.names, *given.column_names[len(self._sql.schema) :]]))

@@ -171,6 +171,7 @@ class Aggregate:
     (the row as it was where the group is gone); `close` gives a group's row once, when its window closes.
     If the input retracts, the calls are those that can be subtracted from exactly (counts, and sums and averages of integers and decimals).
     Groups whose window has closed are forgotten, in every mode.
+    With `ttl_us`, so are groups that nothing has touched for so long.
     """
 
     id: str
@@ -181,6 +182,7 @@ class Aggregate:
     closing: Closing | None
     schema: pa.Schema
     retracts: bool
+    ttl_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ class Recompute:
     to the last bit: for results without floating point numbers that depend on more than one row.
     With `once`, all rows of a key come in one epoch and never again: nothing is kept. Rows of a window that has closed are forgotten
     (`closing` names a column of input 0 that is constant in a key).
+    `ttl_us` says by input after how long without a change a key's rows are forgotten; () and None: never.
     """
 
     id: str
@@ -230,17 +233,20 @@ class Recompute:
     closing: Closing | None = None
     label: str = "recompute"
     grouped: bool = False
+    ttl_us: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Distinct:
-    """Gives each different row once (NULL equals NULL). Rows of a window that has closed are forgotten."""
+    """Gives each different row once (NULL equals NULL). Rows of a window that has closed are forgotten. With `ttl_us`,
+    so are rows that have not come again for so long."""
 
     id: str
     input: Edge
     schema: pa.Schema
     retracts: bool
     closing: Closing | None = None
+    ttl_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +267,7 @@ class Join:
     pairs as the table `INPUT`, with all these columns and a BIGINT column "#pair", and gives the "#pair" of those that match.
     With an `interval`, rows that the horizon has passed are forgotten; with `final`, a NULL-extended (or anti) row of the outer side
     is given once, when no match can come any more, and matches at once.
+    `ttl_us` says by side after how long without a change, on either side, a key's rows are forgotten; () and None: never.
     """
 
     id: str
@@ -274,6 +281,7 @@ class Join:
     retracts: bool
     interval: Interval | None = None
     final: bool = False
+    ttl_us: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from streamq.plan.continuous.draft import Describe, Draft
 from streamq.plan.continuous.recompute import recompute
 from streamq.plan.continuous.rows import Facts, Rows, as_named
 from streamq.plan.continuous.sources import open_leaf
+from streamq.plan.continuous.ttl import forgetting
 from streamq.plan.dataflow import OP, Aggregate, Changelog, Dataflow, Hold, Keep, Map, Read
 from streamq.plan.dataflow import Union as UnionNode
 from streamq.plan.render import quote
@@ -176,7 +177,7 @@ def _dataflow(draft: Draft, bound: BoundQuery, continuous: Continuous, rows: Row
         rows = draft.settled(opened, f"{ROOT}/output")
     _check_clock(bound, draft, continuous)
     return Dataflow(
-        nodes=tuple(draft.nodes.values()),
+        nodes=forgetting(list(draft.nodes.values()), continuous.state_ttl_s),
         output=rows.node,
         schema=bound.schema,
         key=key,
