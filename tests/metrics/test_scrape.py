@@ -94,3 +94,21 @@ async def test_counters_never_go_down() -> None:
         values = [samples[name, ()] for samples in seen]
         assert values == sorted(values)
     assert seen[-1]["streamq_rows_out_total", ()] == 12 * ROWS
+
+
+async def test_a_running_continuous_query_is_counted_by_a_scrape_from_a_thread() -> None:
+    """What it has read, what came too late, how far its watermark is behind the clock, and what it keeps."""
+    async with streamq.connect(executor="thread") as db:
+        registry = registry_of(db)
+        await db.execute("CREATE SOURCE clicks (ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND)")
+        await db.execute("INSERT INTO clicks VALUES ('2026-05-01 12:00:00'), ('2026-05-01 12:02:00'), ('2026-05-01 12:00:30')")
+        sql = "SELECT window_start, count(*) AS n FROM TUMBLE(clicks, ts, INTERVAL '1' MINUTE) GROUP BY window_start EMIT FINAL"
+        async with db.query(sql) as stream:
+            with anyio.fail_after(20):
+                await anext(aiter(stream))
+            samples = await anyio.to_thread.run_sync(scrape, registry)
+    names = ("continuous_queries_running", "epochs_total", "rows_in_total", "late_rows_total", "rows_out_total")
+    assert [samples[f"streamq_{name}", ()] for name in names] == [1, 1, 3, 1, 1]
+    assert samples["streamq_query_strategies_total", (("strategy", "Continuous"),)] == 1
+    assert samples["streamq_state_bytes", (("operator", "aggregate"),)] > 0
+    assert ("streamq_watermark_lag_seconds", ()) in samples

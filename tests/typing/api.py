@@ -92,3 +92,7 @@ async def following(db: streamq.Database) -> None:
         table = streamq.apply_changes(table, batch, key=stream.key)
     statistics = (await stream.statistics()).continuous
     assert_type(statistics, streamq.ContinuousStatistics | None)
+    if statistics is not None:
+        assert_type(statistics.held_back_by, tuple[str, int] | None)
+        assert_type(statistics.watermark_lag_s, float | None)
+        assert_type(statistics.operators, tuple[streamq.OperatorStatistics, ...])
