@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyarrow import types
 
 from streamq.errors import DataError
-from streamq.kernels.columns import bits, null_flags, raw_values
+from streamq.kernels.buffers import bits, null_flags, raw_values
 from streamq.kernels.compiled import accumulators as loops
 from streamq.kernels.compiled.index import gather
 from streamq.kernels.memory import Records, frozen
@@ -84,7 +84,7 @@ class Accumulators:
                 raise DataError(f"a sum of {cell.argument} does not fit into 128 bits")
 
     def merge(self, codes: Codes, other: Accumulators, others: Codes, *, sign: int = 1) -> None:
-        """Add groups of accumulators of the same calls to groups of these; with `sign` -1 take them out again, which only exact calls allow.
+        """Add groups of accumulators of the same calls to groups of these; `sign` -1 takes them out again, which only exact calls allow.
 
         Raises:
             DataError: a sum does not fit into 128 bits.

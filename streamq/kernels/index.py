@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamq.kernels.columns import Layout, Part, RowCodec, Rows, joined, split
+from streamq.kernels.columns import RowCodec
 from streamq.kernels.compiled import index as loops
+from streamq.kernels.layout import Layout, Part, Rows, joined, split
 from streamq.kernels.memory import Records, address_of, frozen, zeroed
 
 Codes = NDArray[np.int64]

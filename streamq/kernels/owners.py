@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamq.kernels.columns import BytesCodec, Layout
 from streamq.kernels.compiled import routing as loops
+from streamq.kernels.flat import BytesCodec
+from streamq.kernels.layout import Layout
 from streamq.kernels.memory import frozen
 from streamq.kernels.routing import NULL_HASH, TAGS, Hashes, plain_column, values_of
 

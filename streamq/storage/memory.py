@@ -78,10 +78,7 @@ class MemorySnapshot:
 
     def read(self, lease: Lease | None, columns: Sequence[str], filter: str | None = None) -> ScanArrow:
         """Give the rows of a lease, all rows for None. `filter` is left to SQL: the rows are in memory already."""
-        if lease is None:
-            ranges = [(unit, 0, unit.table.num_rows) for unit in self.units]
-        else:
-            ranges = _ranges(self.units, lease.splits)
+        ranges = [(unit, 0, unit.table.num_rows) for unit in self.units] if lease is None else _ranges(self.units, lease.splits)
         if not columns:
             return ScanArrow(pa.table({ROW_COLUMN: pa.nulls(sum(rows for _, _, rows in ranges))}))
         user = set(self.schema.names)
