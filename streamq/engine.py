@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
@@ -15,21 +15,24 @@ from streamq.config import Config
 from streamq.connectors import registered
 from streamq.errors import QueryTimeout, ResourceLimit, SourceError, UnsupportedError
 from streamq.execution.analyze import analyze_continuous, analyze_query, explain_continuous, explain_query
+from streamq.execution.cuts import cut_ready
 from streamq.execution.host import QueryHost
 from streamq.execution.inserts import insert_when_room
-from streamq.execution.planning import PlannedContinuous, PlannedQuery, Planner, is_continuous, parse_select
+from streamq.execution.planning import PlannedContinuous, PlannedQuery, Planner, QueryAtCut, is_continuous, parse_select
 from streamq.execution.query import Query, QueryRequest, RunningQuery
 from streamq.execution.stages import PlanContext
-from streamq.execution.statements import ExecuteResult, queries_table, run_statement
+from streamq.execution.statements import ExecuteResult, drop, queries_table, run_statement
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics
 from streamq.execution.stream import QueryBatchStream
 from streamq.sql.parse import parse_one
-from streamq.sql.statements import Explain, Insert, Parameters, Select, Show
+from streamq.sql.statements import CreateView, Drop, Explain, Insert, Parameters, Select, Show
 from streamq.storage.catalog import Catalog
 from streamq.storage.insertion import Insertion
 from streamq.storage.rows import InsertResult
-from streamq.streaming.opened import OpenedQuery
-from streamq.streaming.query import ContinuousQuery, ContinuousRequest
+
+if TYPE_CHECKING:
+    from streamq.streaming.opened import OpenedQuery
+    from streamq.streaming.query import ContinuousQuery
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -109,7 +112,7 @@ class Database:
 
         async def follow(select: Select, deadline: float) -> RunningQuery:
             planned = await self._in_thread(self._planner.plan_continuous, select, params, partitions)
-            opened = OpenedQuery(planned, self._catalog, self._host.config, batch_rows=batch_rows, epoch_rows=epoch_rows)
+            opened = await self._in_thread(_unopened, planned, self._catalog, self._host.config, batch_rows, epoch_rows)
             return await self._follow(opened, select, deadline, timeout, progress)
 
         return self._stream(sql, params, timeout, batch_rows, partitions, follow)
@@ -153,7 +156,17 @@ class Database:
         """Do what `statistics()` does, for callers that cannot wait, such as a metrics collector on the same thread."""
         states = self._catalog.statistics()
         return self._host.statistics(
-            RelationStatistics(state.name, state.kind, state.rows, state.bytes, state.inserted) for state in states
+            RelationStatistics(
+                state.name,
+                state.kind,
+                state.rows,
+                state.bytes,
+                state.inserted,
+                state.followers.count,
+                state.followers.behind_rows,
+                state.followers.behind_bytes,
+            )
+            for state in states
         )
 
     # Everything else
@@ -179,6 +192,12 @@ class Database:
                 rows = await self._read(select, params, lambda schema: self._catalog.check_insert(relation, columns, len(schema), sql=sql))
                 inserted = await self._insert(partial(self._catalog.insertion_columns, relation, columns, rows))
                 return ExecuteResult("insert", inserted.rows)
+            case CreateView(materialized=True):
+                return await self._create_view(statement, params)
+            case Drop():
+                result, gone = await self._in_thread(drop, statement, self._catalog)
+                await self._host.end_views(gone)
+                return result
             case _:
                 return await self._in_thread(run_statement, statement, self._catalog, self._planner, params)
 
@@ -252,13 +271,15 @@ class Database:
                 select = await self._in_thread(parse_select, sql)
                 if follow is not None and is_continuous(select):
                     return await follow(select, deadline)
-                planned = await self._in_thread(self._planner.plan, select, params, partitions)
+                planned = await self._plan(select, params, partitions)
                 return await self._start(planned, batch_rows, deadline, timeout)
             raise QueryTimeout(f"the query did not start within its timeout of {timeout} s")
 
         return QueryBatchStream(start, self._host.drop)
 
     async def _follow(self, opened: OpenedQuery, select: Select, deadline: float, timeout: float | None, progress: bool) -> ContinuousQuery:
+        from streamq.streaming.query import ContinuousQuery, ContinuousRequest
+
         try:
             await self._in_thread(opened.open)
             # No await from here on: from its launch, the query closes what is open.
@@ -268,6 +289,19 @@ class Database:
         except BaseException:
             opened.close()
             raise
+
+    async def _create_view(self, statement: CreateView, params: Parameters) -> ExecuteResult:
+        create_view = await self._in_thread(_view_creation)
+        made = await create_view(statement, params, self._catalog, self._planner, self._host)
+        return ExecuteResult(f"create materialized view{'' if made else ' (exists)'}", 0)
+
+    async def _plan(self, select: Select, params: Parameters, partitions: int | None) -> PlannedQuery:
+        """Bind a snapshot query, take its cut, wait for the views in it, and plan it."""
+        planned = await self._in_thread(_planned_at_once, self._planner, select, params, partitions)
+        if isinstance(planned, PlannedQuery):
+            return planned
+        await cut_ready(planned.cut)
+        return await self._in_thread(self._planner.plan, planned)
 
     async def _start(self, planned: PlannedQuery, batch_rows: int, deadline: float, timeout: float | None) -> Query:
         pool = await self._host.pool(planned.executor.kind)
@@ -283,7 +317,7 @@ class Database:
         return self._host.start(QueryRequest(planned.bound.sql, context, pool, deadline, timeout))
 
     async def _read(self, select: Select, params: Parameters, check: Callable[[pa.Schema], object]) -> pa.Table:
-        planned = await self._in_thread(self._planner.plan, select, params, None)
+        planned = await self._plan(select, params, None)
         check(planned.bound.schema)
 
         async def start() -> Query:
@@ -296,7 +330,7 @@ class Database:
         if is_continuous(select):
             continuous = await self._in_thread(self._planner.plan_continuous, select, params, None)
             return await (self._analyze(continuous, select) if analyze else self._in_thread(explain_continuous, continuous))
-        planned = await self._in_thread(self._planner.plan, select, params, None)
+        planned = await self._plan(select, params, None)
         if not analyze:
             return explain_query(planned)
         query = await self._start(planned, 32_768, float("inf"), None)
@@ -316,7 +350,7 @@ class Database:
                 sql=select.sql,
                 hint="use EXPLAIN, and `await stream.statistics()` of the running query",
             )
-        opened = OpenedQuery(planned, self._catalog, self._host.config, batch_rows=32_768, epoch_rows=None)
+        opened = await self._in_thread(_unopened, planned, self._catalog, self._host.config, 32_768, None)
         query = await self._follow(opened, select, float("inf"), None, progress=False)
         try:
             return await analyze_continuous(planned, query)
@@ -343,3 +377,23 @@ class Database:
             if isinstance(batches, AsyncGenerator):
                 await batches.aclose()
         return InsertResult(rows, first or 0, last)
+
+
+def _planned_at_once(planner: Planner, select: Select, params: Parameters, partitions: int | None) -> PlannedQuery | QueryAtCut:
+    """Plan a snapshot query, unless its cut has to be waited for."""
+    query = planner.cut(select, params, partitions)
+    return planner.plan(query) if query.cut.ready else query
+
+
+def _view_creation() -> Callable[[CreateView, Parameters, Catalog, Planner, QueryHost], Awaitable[bool]]:
+    """Give what makes materialized views, which brings the compiled kernels."""
+    from streamq.streaming.views import create_view
+
+    return create_view
+
+
+def _unopened(planned: PlannedContinuous, catalog: Catalog, config: Config, batch_rows: int, epoch_rows: int | None) -> OpenedQuery:
+    """Make what runs a continuous query. The first one brings the compiled kernels, which snapshot queries do without."""
+    from streamq.streaming.opened import OpenedQuery
+
+    return OpenedQuery(planned, catalog, config, batch_rows=batch_rows, epoch_rows=epoch_rows)

@@ -132,6 +132,16 @@ class QueryHost:
         await query.wait_ended()
         return True
 
+    async def end_views(self, gone: Iterable[object]) -> None:
+        """End the queries of materialized views that are no more; returns when nothing of them is left."""
+        ids = {id(entry) for entry in gone}
+        queries = [query for query in self._queries.values() if query.keeps is not None and id(query.keeps) in ids]
+        for query in queries:
+            query.cancel(QueryCancelled(f"query {query.id} has ended: what it kept was dropped"))
+        with anyio.CancelScope(shield=True):
+            for query in queries:
+                await query.wait_ended()
+
     def drop(self, query_id: str) -> None:
         """Leave word, from any thread, that nobody can read a query any more."""
         self._dropped.post(query_id)

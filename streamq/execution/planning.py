@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pyarrow as pa
 
@@ -23,6 +24,7 @@ from streamq.sql.logical import BoundQuery
 from streamq.sql.parse import parse_one
 from streamq.sql.statements import Parameters, Select
 from streamq.storage.catalog import Catalog
+from streamq.storage.cut import Cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,16 @@ class PlannedContinuous:
     dataflow: Dataflow
     partitions: int
     executor: ExecutorChoice
+
+
+@dataclass(frozen=True, slots=True)
+class QueryAtCut:
+    """A bound snapshot query, and its cut. `partitions` are those that its caller asks for."""
+
+    select: Select
+    bound: BoundQuery
+    cut: Cut
+    partitions: int | None
 
 
 class Planner:
@@ -101,12 +113,12 @@ class Planner:
 
         return PlannedContinuous(bound, plan_continuous(bound, catalog, partitions=target, describe=describe), target, executor)
 
-    def plan(self, select: Select, parameters: Parameters = None, partitions: int | None = None) -> PlannedQuery:
-        """Bind a snapshot SELECT, take the cut of what it reads, and plan it.
+    def cut(self, select: Select, parameters: Parameters = None, partitions: int | None = None) -> QueryAtCut:
+        """Bind a snapshot SELECT, and take the cut of what it reads, which may have to be waited for.
 
         Raises:
             SqlError: it cannot be run as written.
-            SourceError: a file that it reads is gone or has changed.
+            StreamqError: a materialized view that it reads has failed.
         """
         bound = self.bind(select, parameters)
         if is_continuous(select):
@@ -115,10 +127,21 @@ class Planner:
                 sql=select.sql,
                 hint="read it with query(), or leave EMIT out to get the answer over the rows that are there now",
             )
+        return QueryAtCut(select, bound, self._catalog.cut(bound.relations, _max_staleness_s(select)), partitions)
+
+    def plan(self, query: QueryAtCut) -> PlannedQuery:
+        """Plan a query whose cut is ready.
+
+        Raises:
+            BindError: an option has a wrong value.
+            SourceError: a file that it reads is gone or has changed.
+            StreamqError: a materialized view that it reads has failed.
+        """
+        bound = query.bound
         options = dict(bound.options)
-        asked, target = self._partitions(options, partitions)
+        asked, target = self._partitions(options, query.partitions)
         broadcast_bytes = _whole_number(options, "broadcast_bytes")
-        snapshots = self._catalog.snapshot(bound.relations)
+        snapshots = query.cut.snapshots()
         plan = plan_query(
             bound.plan,
             snapshots,
@@ -126,7 +149,7 @@ class Planner:
             broadcast_bytes=self._config.broadcast_bytes if broadcast_bytes is None else broadcast_bytes,
             single_task_rows=self._config.single_task_rows if asked is None else 0,
         )
-        wanted = self._executor(options, select)
+        wanted = self._executor(options, query.select)
         executor = choose_executor(plan, snapshots, wanted=wanted, process_bytes=self._config.process_bytes)
         return PlannedQuery(bound, plan, snapshots, plan_scans(plan, snapshots), executor, target)
 
@@ -148,6 +171,17 @@ class Planner:
 def is_continuous(select: Select) -> bool:
     """Tell whether a SELECT goes on with its sources."""
     return select.emit is not None or select.late_rows_into is not None
+
+
+def _max_staleness_s(select: Select) -> float | None:
+    value = dict(select.options).get("max_staleness")
+    if value is None:
+        return None
+    if isinstance(value, timedelta) and value >= timedelta(0):
+        return value.total_seconds()
+    raise BindError(
+        f"max_staleness is a length of time, not {value!r}", sql=select.sql, hint="WITH (max_staleness = INTERVAL '1' SECOND), or 1s"
+    )
 
 
 def _whole_number(options: Mapping[str, object], name: str) -> int | None:

@@ -25,6 +25,7 @@ from streamq.execution.statistics import Outcome, QueryStatistics
 from streamq.flow.channel import ByteBudget, Channel
 from streamq.plan.dataflow import Changelog
 from streamq.plan.explain import StageRun
+from streamq.storage.view import MaterializedView
 
 CHANNEL_ROWS = 131_072
 """Four batches of the default size: enough that a reader which keeps up never waits, small beside what workers hold."""
@@ -52,6 +53,8 @@ class RunningQuery(ABC):
 
     changelog: Changelog = "append"
     key: tuple[str, ...] | None = None
+    keeps: MaterializedView | None = None
+    """The view that the query belongs to."""
 
     def __init__(
         self, id: str, sql: str, schema: pa.Schema, channel: Channel, deadline: float, timeout_s: float | None, on_end: OnEnd

@@ -27,8 +27,8 @@ from streamq.sql.statements import (
 from streamq.sql.tables import names_read
 from streamq.storage.catalog import Catalog, View
 
-CatalogStatement = CreateSource | CreateTable | CreateView | CreateSink | Update | Delete | Drop | Show | Describe
-_SHOWN = {"sources": "source", "tables": "table", "views": "view"}
+CatalogStatement = CreateSource | CreateTable | CreateView | CreateSink | Update | Delete | Show | Describe
+_SHOWN = {"sources": ("source",), "tables": ("table",), "views": ("view", "materialized view")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ def run_statement(statement: CatalogStatement, catalog: Catalog, planner: Planne
         case CreateTable():
             return ExecuteResult("create table", 0) if catalog.create_table(statement) else _exists("table")
         case CreateView():
+            assert not statement.materialized, "who can wait runs the query of a materialized view"
             return _create_view(statement, catalog, planner)
         case CreateSink():
             raise UnsupportedError("sinks need continuous queries, which this version does not run", sql=statement.sql)
@@ -63,8 +64,6 @@ def run_statement(statement: CatalogStatement, catalog: Catalog, planner: Planne
             return ExecuteResult("update", catalog.update(statement, parameters))
         case Delete():
             return ExecuteResult("delete", catalog.delete(statement, parameters))
-        case Drop():
-            return _drop(statement, catalog)
         case Show():
             return ExecuteResult("show", 0, _show(statement, catalog))
         case Describe():
@@ -78,12 +77,6 @@ def _exists(kind: str) -> ExecuteResult:
 
 
 def _create_view(statement: CreateView, catalog: Catalog, planner: Planner) -> ExecuteResult:
-    if statement.materialized:
-        raise UnsupportedError(
-            "materialized views are continuous queries, which this version does not run",
-            sql=statement.sql,
-            hint="CREATE VIEW makes a view that is computed when it is read",
-        )
     if statement.if_not_exists and statement.name in catalog:
         return _exists("view")
     bound = planner.bind(statement.query)
@@ -95,22 +88,26 @@ def _create_view(statement: CreateView, catalog: Catalog, planner: Planner) -> E
     return ExecuteResult("create view", 0)
 
 
-def _drop(statement: Drop, catalog: Catalog) -> ExecuteResult:
-    match statement.kind:
-        case "source" | "table" | "view":
-            gone = catalog.drop(statement.name, kind=statement.kind, if_exists=statement.if_exists, cascade=statement.cascade)
-            return ExecuteResult(f"drop {statement.kind}" + ("" if gone else " (did not exist)"), 0)
-        case "materialized view" | "sink":
-            if statement.if_exists:
-                return ExecuteResult(f"drop {statement.kind} (did not exist)", 0)
-            raise BindError(f"there is no {statement.kind} {statement.name!r}", sql=statement.sql)
-        case _:
-            assert_never(statement.kind)
+def drop(statement: Drop, catalog: Catalog) -> tuple[ExecuteResult, tuple[object, ...]]:
+    """Run DROP; gives also what is gone: the queries of materialized views among it have still to be ended.
+
+    Raises:
+        BindError: it does not exist, is of another kind, or is read by views.
+    """
+    if statement.kind == "sink":
+        if not statement.if_exists:
+            raise BindError(f"there is no sink {statement.name!r}", sql=statement.sql)
+        return ExecuteResult("drop sink (did not exist)", 0), ()
+    try:
+        gone = catalog.drop(statement.name, kind=statement.kind, if_exists=statement.if_exists, cascade=statement.cascade)
+    except BindError as error:
+        raise BindError(error.message, sql=statement.sql, hint=error.hint) from None
+    return ExecuteResult(f"drop {statement.kind}" + ("" if gone else " (did not exist)"), 0), gone
 
 
 def _show(statement: Show, catalog: Catalog) -> pa.Table:
     states = {state.name: state for state in catalog.statistics()}
-    wanted = _SHOWN.get(statement.what)
+    wanted = _SHOWN.get(statement.what, ())
     rows = [
         {
             "name": info.name,
@@ -118,11 +115,19 @@ def _show(statement: Show, catalog: Catalog) -> pa.Table:
             "columns": len(info.schema),
             "rows": states[info.name].rows if info.name in states else None,
             "bytes": states[info.name].bytes if info.name in states else None,
+            "followers": states[info.name].followers.count if info.name in states else None,
         }
         for info in catalog.infos().values()
-        if statement.what == "relations" or info.kind == wanted
+        if statement.what == "relations" or info.kind in wanted
     ]
-    types = {"name": pa.string(), "kind": pa.string(), "columns": pa.int64(), "rows": pa.int64(), "bytes": pa.int64()}
+    types = {
+        "name": pa.string(),
+        "kind": pa.string(),
+        "columns": pa.int64(),
+        "rows": pa.int64(),
+        "bytes": pa.int64(),
+        "followers": pa.int64(),
+    }
     return pa.Table.from_pylist(rows, schema=pa.schema(list(types.items())))
 
 
@@ -146,6 +151,7 @@ def queries_table(queries: Iterable[QueryStatistics]) -> pa.Table:
     schema = pa.schema(
         [
             ("query_id", pa.string()),
+            ("view", pa.string()),
             ("kind", pa.string()),
             ("sql", pa.string()),
             ("elapsed_s", pa.float64()),
@@ -163,7 +169,9 @@ def queries_table(queries: Iterable[QueryStatistics]) -> pa.Table:
 
 
 def _query_row(query: QueryStatistics) -> dict[str, object]:
-    row: dict[str, object] = {name: getattr(query, name) for name in ("query_id", "kind", "sql", "elapsed_s", "rows_out", "strategy")}
+    row: dict[str, object] = {
+        name: getattr(query, name) for name in ("query_id", "view", "kind", "sql", "elapsed_s", "rows_out", "strategy")
+    }
     if (continuous := query.continuous) is not None:
         row |= {name: getattr(continuous, name) for name in ("epochs", "late_rows", "watermark", "watermark_lag_s", "state_bytes")}
         row["rows_in"] = continuous.total_rows_in

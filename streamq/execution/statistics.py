@@ -118,7 +118,8 @@ class QueryStatistics:
     were handed to the reader. `strategy` names the partition strategy, `executor` the kind of pool that runs it
     (``process``, ``thread``), `fallback` is a short label of why nothing parallel fitted. `tasks` have been done, of all
     stages together. `channel_batches` of `channel_bytes` wait for the reader; `blocked_s` is how long producers waited for
-    it, all of them together. `error` is the text of what the query failed with. `continuous` is there for queries with EMIT.
+    it, all of them together. `error` is the text of what the query failed with. `continuous` is there for queries with EMIT,
+    and `view` is the name of the materialized view that the query keeps, whose rows `rows_out` then counts.
     """
 
     query_id: str
@@ -141,6 +142,7 @@ class QueryStatistics:
     stages: tuple[StageRun, ...] = ()
     error: str | None = None
     continuous: ContinuousStatistics | None = None
+    view: str | None = None
 
     @property
     def kind(self) -> Literal["snapshot", "continuous"]:
@@ -178,7 +180,8 @@ class RelationStatistics:
     """What a relation holds: `rows`, and `bytes` as stored (files) or of Arrow buffers (memory).
 
     `inserted` counts the rows that were ever inserted, None where rows come from elsewhere. Of a source with a retention,
-    the first `inserted - rows` of them have been dropped.
+    the first `inserted - rows` of them have been dropped. `followers` are the continuous queries that read it; the one that is
+    furthest behind has not taken `behind_rows` of `behind_bytes`.
     """
 
     name: str
@@ -186,6 +189,9 @@ class RelationStatistics:
     rows: int
     bytes: int
     inserted: int | None = None
+    followers: int = 0
+    behind_rows: int = 0
+    behind_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streamq.plan.splits import Lease, Split
 
-RelationKind = Literal["source", "table", "view", "registered"]
+RelationKind = Literal["source", "table", "view", "materialized view", "registered"]
 
 
 @dataclass(frozen=True, slots=True)

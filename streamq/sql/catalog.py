@@ -24,11 +24,11 @@ def watermark_type(event_time: pa.DataType) -> pa.DataType:
 @dataclass(frozen=True, slots=True)
 class RelationInfo:
     """A relation as SQL sees it. `schema` has the user's columns; `system_columns` tells that rows also carry
-    `_timestamp`, `_partition` and `_offset`. `view_sql` is the SELECT of a view, None for anything that holds rows.
+    `_timestamp`, `_partition` and `_offset`. `view_sql` is the SELECT of a view, None for what holds rows, a materialized view too.
     """
 
     name: str
-    kind: Literal["source", "table", "view", "registered"]
+    kind: Literal["source", "table", "view", "materialized view", "registered"]
     schema: pa.Schema
     system_columns: bool = False
     primary_key: tuple[str, ...] = ()

@@ -58,7 +58,7 @@ def _retracts(leaf: Leaf, catalog: CatalogView, *, final: bool) -> str | None:
     match leaf:
         case Scan():
             relation = catalog[leaf.relation]
-            return f"{relation.kind} {relation.name}" if relation.kind in ("table", "view") else None
+            return f"{relation.kind} {relation.name}" if relation.kind in ("table", "materialized view") else None
         case Derived():
             return _query_retracts(leaf.query, catalog, final=final)
 

@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from streamq.config import Config
 from streamq.errors import BindError, SourceError
-from streamq.plan.relations import Relation, RelationKind, RelationSnapshot
+from streamq.plan.relations import Relation, RelationKind
 from streamq.sql.catalog import CatalogView, RelationInfo
 from streamq.sql.statements import CreateSource, CreateTable, Delete, Parameters, Update
 from streamq.storage.bounded_feed import BoundedFeed
 from streamq.storage.commits import Commits
+from streamq.storage.cut import Cut
 from streamq.storage.feeds import Feed, Followers, Wanted
 from streamq.storage.insertion import Insertion, write
 from streamq.storage.rows import InsertResult
@@ -24,7 +25,6 @@ from streamq.storage.source import PushedSource
 from streamq.storage.stored import StoredRows, TableStore
 from streamq.storage.table import KeyedTable
 from streamq.storage.text import did_you_mean
-from streamq.storage.versions import TableVersion
 from streamq.storage.view import MaterializedView
 
 Key = TypeVar("Key")
@@ -83,6 +83,8 @@ class Catalog:
                 if if_not_exists:
                     return False
                 self._check_free(entry.name)
+            if isinstance(entry, MaterializedView) and (gone := sorted(entry.reads - self._entries.keys())):
+                raise BindError(self._unknown(gone[0]))
             self._set(entry)
             return True
 
@@ -96,8 +98,13 @@ class Catalog:
             old = self._entries.get(entry.name.lower())
             if old is not None and _kind(old) != _kind(entry):
                 raise BindError(
-                    f"{old.name!r} is a {_kind(old)}, not a {_kind(entry)}",
+                    f"{old.name!r} is a {_said(old)}, not a {_said(entry)}",
                     hint="drop it first, or use another name",
+                )
+            if kept := [name for name in self.dependents(entry.name) if isinstance(self._entries[name], MaterializedView)]:
+                raise BindError(
+                    f"{entry.name!r} is read by the materialized view {kept[0]!r}, which keeps the answer to what it was created with",
+                    hint="drop the materialized view first, and create it again",
                 )
             if isinstance(entry, View) and {
                 entry.name.lower(),
@@ -120,30 +127,28 @@ class Catalog:
         Raises:
             BindError: it does not exist (unless `if_exists`), is not of `kind`, or is read by views.
         """
-        with self.commits.cut():
-            if if_exists and name not in self:
-                return ()
-            entry = self.entry(name)
-            if kind is not None and _kind(entry) != kind:
-                raise BindError(
-                    f"{entry.name!r} is a {_kind(entry)}, not a {kind}",
-                    hint=_how_to_drop(entry),
-                )
-            dependents = self.dependents(name)
-            if dependents and not cascade:
-                names = ", ".join(self._entries[dependent].name for dependent in dependents)
-                raise BindError(
-                    f"{entry.name!r} is read by {names}",
-                    hint="drop these views first, or use CASCADE",
-                )
-            self._infos = None
-            keys = (*reversed(dependents), entry.name.lower())
-            gone = tuple(self._entries[key] for key in keys)
-            self._entries = {key: kept for key, kept in self._entries.items() if key not in keys}
-            for relation in gone:
-                if isinstance(relation, PushedSource | StoredRows):
-                    relation.drop()
-            return gone
+        # In this order: a write that is running has its table until it ends.
+        with self._tables.writing, self.commits.cut():
+            return self._drop(name, kind, if_exists, cascade)
+
+    def _drop(self, name: str, kind: RelationKind | None, if_exists: bool, cascade: bool) -> tuple[Relation | View, ...]:
+        if if_exists and name not in self:
+            return ()
+        entry = self.entry(name)
+        if kind is not None and _kind(entry) != kind:
+            raise BindError(f"{entry.name!r} is a {_said(entry)}, not a {kind}", hint=_how_to_drop(entry))
+        dependents = self.dependents(name)
+        if dependents and not cascade:
+            names = ", ".join(self._entries[dependent].name for dependent in dependents)
+            raise BindError(f"{entry.name!r} is read by {names}", hint="drop these views first, or use CASCADE")
+        self._infos = None
+        keys = (*reversed(dependents), entry.name.lower())
+        gone = tuple(self._entries[key] for key in keys)
+        self._entries = {key: kept for key, kept in self._entries.items() if key not in keys}
+        for relation in gone:
+            if isinstance(relation, PushedSource | StoredRows):
+                relation.drop()
+        return gone
 
     def create_source(self, statement: CreateSource) -> bool:
         """Run CREATE SOURCE; tells whether the source was made (not, if it exists and the statement allows that).
@@ -175,19 +180,22 @@ class Catalog:
             self._check_free(statement.name)
             return self.add(KeyedTable.create(statement, store=self._tables))
 
-    def create_materialized(
+    def materialized(
         self, name: str, schema: pa.Schema, *, sql: str, key: tuple[str, ...] | None, reads: Iterable[str]
     ) -> MaterializedView:
-        """Make an empty materialized view; whoever runs its query fills it.
+        """Make an empty materialized view. Whoever runs its query adds it here once that is open, and fills it.
 
         Raises:
             BindError: the name is taken, or a column cannot be kept.
         """
         with self.commits.cut():
             self._check_free(name)
-            made = MaterializedView(name, schema, sql=sql, key=key, reads=frozenset(reads), store=self._tables)
-            self.add(made)
-            return made
+            return MaterializedView(name, schema, sql=sql, key=key, reads=frozenset(map(str.lower, reads)), store=self._tables)
+
+    def discard(self, view: MaterializedView) -> None:
+        """Give the memory of a materialized view back that was never added."""
+        with self._tables.writing:
+            view.drop()
 
     def insert(self, name: str, data: object) -> InsertResult:
         """Insert rows, of any form that `rows.table_of` takes, into a source or table. The calling thread waits for room where a
@@ -275,13 +283,13 @@ class Catalog:
         Raises:
             SourceError: there is no such registered relation, or views read it.
         """
-        with self.commits.cut():
+        with self._tables.writing, self.commits.cut():
             entry = self._existing(name)
             if _kind(entry) != "registered":
-                raise SourceError(f"{entry.name!r} is a {_kind(entry)} and was not registered; {_how_to_drop(entry)}")
+                raise SourceError(f"{entry.name!r} is a {_said(entry)} and was not registered; {_how_to_drop(entry)}")
             if dependents := self.dependents(name):
                 raise SourceError(f"{entry.name!r} is read by {', '.join(dependents)}; drop these views first")
-            self.drop(name)
+            self._drop(name, None, False, False)
 
     def close(self) -> None:
         """Give the memory of all tables back, and refuse inserts that wait for room. Snapshots stay readable."""
@@ -340,19 +348,16 @@ class Catalog:
         """Give every relation that is not a view, in order of creation."""
         return tuple(entry for entry in self._entries.values() if not isinstance(entry, View))
 
-    def snapshot(self, names: Iterable[str]) -> Mapping[str, RelationSnapshot]:
-        """Take one cut over several relations, by the names as given: no write is in one of them and not in another.
+    def cut(self, names: Iterable[str], max_staleness_s: float | None = None) -> Cut:
+        """Take one cut over several relations, by the names as given: no write is in one of them and not in another. See `Cut` for
+        `max_staleness_s`.
 
         Raises:
             BindError: a name is unknown or a view's.
-            ResourceLimit: a table does not fit into memory as Arrow.
+            StreamqError: a materialized view has failed.
         """
         with self.commits.cut():
-            snapshots = {name: self.relation(name).snapshot() for name in names}
-        for snapshot in snapshots.values():
-            if isinstance(snapshot, TableVersion):
-                snapshot.read_out()
-        return snapshots
+            return Cut({name: self.relation(name) for name in names}, self.commits, max_staleness_s)
 
     def open_feeds(self, wanted: Mapping[Key, Wanted]) -> Mapping[Key, Feed]:
         """Open feeds at one cut of all relations: the history of each ends at the same write, and every later one is in its feed.
@@ -432,7 +437,8 @@ def _state(relation: Relation) -> RelationState:
         case KeyedTable():
             return RelationState(relation.name, "table", relation.rows, relation.bytes, 1, relation.inserted, False, relation.followers)
         case MaterializedView():
-            return RelationState(relation.name, "view", relation.rows, relation.bytes, 1, None, False, relation.followers)
+            ended = relation.complete
+            return RelationState(relation.name, relation.kind, relation.rows, relation.bytes, 1, None, ended, relation.followers)
         case _:
             snapshot = relation.snapshot()
             return RelationState(relation.name, relation.kind, snapshot.rows, snapshot.bytes, 1, None, True, Followers())
@@ -444,8 +450,6 @@ def _kind(entry: Relation | View) -> RelationKind:
 
 def _said(entry: Relation | View) -> str:
     """Say for people what an entry is."""
-    if isinstance(entry, MaterializedView):
-        return "materialized view"
     kind = _kind(entry)
     return "registered relation" if kind == "registered" else kind
 
@@ -465,4 +469,4 @@ def _info(entry: Relation | View) -> RelationInfo:
 
 def _how_to_drop(entry: Relation | View) -> str:
     kind = _kind(entry)
-    return "use unregister()" if kind == "registered" else f"use DROP {_said(entry).upper()}"
+    return "use unregister()" if kind == "registered" else f"use DROP {_said(entry).upper()} {entry.name}"

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
+from streamq.errors import SourceError, StreamqError
 from streamq.storage.commits import Commits
 from streamq.storage.feeds import Followers, Start
 from streamq.storage.insertion import Waiting
@@ -20,6 +23,7 @@ from streamq.storage.table_feed import Change, TableFeed
 from streamq.storage.text import identifier
 from streamq.storage.versions import TableVersion
 
+Followed = TypeVar("Followed", bound=TableFeed)
 _REMOVED = "removed rows"
 _ADDED = "added rows"
 
@@ -46,8 +50,6 @@ class StoredRows:
 
     system_columns = False
     watermark: tuple[str, str] | None = None
-    consolidates = False
-    """Changes that a follower leaves waiting are summed up once they are many."""
 
     def __init__(self, name: str, schema: pa.Schema, primary_key: tuple[str, ...], store: TableStore) -> None:
         self.name = name
@@ -85,6 +87,11 @@ class StoredRows:
         return self._dropped
 
     @property
+    def failure(self) -> StreamqError | None:
+        """Why the rows cannot be followed any more."""
+        return SourceError(f"{self.name} was dropped while a query followed it") if self._dropped else None
+
+    @property
     def followers(self) -> Followers:
         """How many feeds follow, and how far the slowest is behind."""
         feeds = self._feeds
@@ -97,9 +104,11 @@ class StoredRows:
         """
         assert self._store.writing.locked()
         with self._store.commits.cut():
-            feed = TableFeed(self, columns, self.snapshot())
-            self._feeds = (*self._feeds, feed)
-            return feed
+            return self._followed_by(TableFeed(self, columns, self.snapshot()))
+
+    def _followed_by(self, feed: Followed) -> Followed:
+        self._feeds = (*self._feeds, feed)
+        return feed
 
     def unfollow(self, feed: TableFeed) -> None:
         """Keep nothing for a feed any more."""
@@ -120,7 +129,7 @@ class StoredRows:
             return self._version
 
     def drop(self) -> None:
-        """Give the table's memory back, and tell who follows. Snapshots stay readable."""
+        """Give the table's memory back, and tell who follows. Snapshots stay readable. Who calls holds `TableStore.writing`."""
         with self._store.con.cursor() as con:
             con.execute(f"DROP TABLE IF EXISTS {identifier(self.name)}")
         with self._store.commits.cut():
@@ -134,7 +143,14 @@ class StoredRows:
         removed = pa.concat_tables([change.removed for change in changes])
         return self._net(removed, pa.concat_tables([change.added for change in changes]))
 
-    def _transact(self, write: Callable[[], tuple[int, Change | None]], *, written: int = 0) -> int:
+    def _transact(
+        self,
+        write: Callable[[], tuple[int, Change | None]],
+        *,
+        written: int = 0,
+        commit: Callable[[], AbstractContextManager[int]] | None = None,
+    ) -> int:
+        """Do a write, and tell who follows. `commit` is the block in which it becomes visible, and gives its number."""
         con = self._store.con
         con.begin()
         try:
@@ -144,7 +160,7 @@ class StoredRows:
             con.rollback()
             raise
         # Only this waits for cuts, and lets them wait.
-        with self._store.commits.commit() as number:
+        with (commit or self._store.commits.commit)() as number:
             con.commit()
             self._rows = rows
             self._written += written
@@ -156,8 +172,7 @@ class StoredRows:
                 assert change is not None
                 feed.committed(number, change)
         for feed in feeds:
-            if self.consolidates:
-                feed.consolidate()
+            feed.settle()
             feed.call()
         return result
 

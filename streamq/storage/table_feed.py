@@ -1,4 +1,4 @@
-"""What a continuous query reads of a table or materialized view: its rows, then what every write took out and put in."""
+"""What a continuous query reads of a table: its rows, then what every write took out and put in."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from streamq.errors import SourceError
+from streamq.errors import StreamqError
 from streamq.operators.base import Delta
 from streamq.storage.feeds import Position, feed_schema
 from streamq.storage.memory import ROW_COLUMN
 from streamq.storage.versions import TableVersion
-
-BACKLOG_BYTES = 16 << 20
-"""Changes of a view that wait for one follower beyond this are summed up: what is left is at most the view, out and in."""
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -46,7 +42,8 @@ class ChangeLog(Protocol):
     schema: pa.Schema
 
     @property
-    def dropped(self) -> bool: ...
+    def failure(self) -> StreamqError | None:
+        """Why its rows cannot be read any more."""
 
     def unfollow(self, feed: TableFeed) -> None:
         """Keep nothing for a feed any more."""
@@ -63,7 +60,6 @@ class TableFeed:
 
     retracts = True
     external = False
-    ended = False
     watermarks: Mapping[int, int | None] = {}
 
     def __init__(self, table: ChangeLog, columns: tuple[str, ...] | None, version: TableVersion) -> None:
@@ -75,11 +71,10 @@ class TableFeed:
         self._pending: deque[tuple[int, Change]] = deque()
         self._given = 0
         self._notify: Callable[[], None] | None = None
-        self._limit = BACKLOG_BYTES
-        # Each is written by one side only: bytes that came, by whoever writes; bytes that went, inside `_consolidating`.
+        # Each is written by one side only: bytes that came, by whoever writes; bytes that went, inside `_taking`.
         self._came = 0
         self._went = 0
-        self._consolidating = threading.Lock()
+        self._taking = threading.Lock()
 
     @property
     def schema(self) -> pa.Schema:
@@ -89,10 +84,15 @@ class TableFeed:
     @property
     def next_sequence(self) -> int | None:
         """The number of the next write; 0 while rows of the first version are left, None if nothing waits."""
-        if self._table.dropped or self._version is not None or self._history:
+        if self._table.failure is not None or self._version is not None or self._history:
             return 0
         pending = self._pending
         return pending[0][0] if pending else None
+
+    @property
+    def ended(self) -> bool:
+        """A table never ends."""
+        return False
 
     @property
     def position(self) -> Position:
@@ -117,11 +117,11 @@ class TableFeed:
         of them.
 
         Raises:
-            SourceError: the table was dropped.
+            StreamqError: the table was dropped, the view has failed.
             ResourceLimit: the first version does not fit into memory.
         """
-        if self._table.dropped:
-            raise SourceError(f"{self.name} was dropped while a query followed it")
+        if (failure := self._table.failure) is not None:
+            raise failure
         if self._version is not None:
             self._history.extend(self._version.read_out().units[0].table.to_batches())
             self._version = None
@@ -132,7 +132,7 @@ class TableFeed:
                 rows = rows.slice(0, max_rows)
             self._given += rows.num_rows
             return Delta(self._project(rows))
-        with self._consolidating:
+        with self._taking:
             if not self._pending or self._pending[0][0] > sequence:
                 return None
             _, change = self._pending.popleft()
@@ -153,7 +153,7 @@ class TableFeed:
         self._table.unfollow(self)
         self._version = None
         self._history.clear()
-        with self._consolidating:
+        with self._taking:
             self._pending.clear()
 
     def committed(self, number: int, change: Change) -> None:
@@ -161,20 +161,8 @@ class TableFeed:
         self._pending.append((number, change))
         self._came += change.bytes
 
-    def consolidate(self) -> None:
-        """Make one change, with the last number, of all that wait, if they are many. Whoever writes calls this, one at a time."""
-        if self.backlog <= self._limit:
-            return
-        with self._consolidating:
-            if not self._pending:
-                return
-            number, _ = self._pending[-1]
-            change = self._table.net([change for _, change in self._pending])
-            self._went += sum(change.bytes for _, change in self._pending) - change.bytes
-            # Not changed in place: the reader may be looking.
-            self._pending = deque([(number, change)] if change.rows else [])
-            # Not again before as much has come once more: the work stays in proportion to the changes.
-            self._limit = max(BACKLOG_BYTES, 2 * change.bytes)
+    def settle(self) -> None:
+        """Do nothing: each change of a table has its place among the other writes. Whoever writes calls this behind `committed`."""
 
     def call(self) -> None:
         """Tell the reader that there may be something."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -16,11 +17,17 @@ import anyio.to_thread
 from streamq.flow.bell import Bell
 from streamq.flow.scopes import one_error
 from streamq.kernels.session import Interrupted
-from streamq.storage.feeds import Feed
 from streamq.streaming.epochs import Emission, Epochs
 
 INTERRUPT_INTERVAL_S = 0.02
 """An interrupt that comes between two pieces of work is lost, so it is repeated this often until the work has ended."""
+
+
+class Waker(Protocol):
+    """What tells that an epoch may be there: the feeds of a query, and its pace."""
+
+    def wake(self, notify: Callable[[], None] | None) -> None:
+        """Call `notify()`, from any thread; None stops that."""
 
 
 class Coordinator:
@@ -29,7 +36,7 @@ class Coordinator:
     def __init__(
         self,
         epochs: Epochs,
-        feeds: Sequence[Feed],
+        wakers: Sequence[Waker],
         emit: Callable[[Emission], Awaitable[None]],
         *,
         every_s: float | None,
@@ -37,7 +44,7 @@ class Coordinator:
         limiter: anyio.CapacityLimiter,
     ) -> None:
         self._epochs = epochs
-        self._feeds = feeds
+        self._wakers = wakers
         self._emit = emit
         self._every_s = every_s
         self._interrupt = interrupt
@@ -54,8 +61,8 @@ class Coordinator:
         """
         bell = Bell()
         try:
-            for feed in self._feeds:
-                feed.wake(bell.ring)
+            for waker in self._wakers:
+                waker.wake(bell.ring)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._interrupt_when_cancelled)
                 await self._loop(bell)
@@ -64,8 +71,8 @@ class Coordinator:
             error = one_error(group)
             raise error from error.__cause__
         finally:
-            for feed in self._feeds:
-                feed.wake(None)
+            for waker in self._wakers:
+                waker.wake(None)
             bell.close()
 
     async def _loop(self, bell: Bell) -> None:

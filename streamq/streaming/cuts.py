@@ -75,6 +75,11 @@ def take_cut(inlets: Sequence[Inlet], max_rows: int, ceiling: int) -> int:
     return rows
 
 
+def is_drained(inlets: Sequence[Inlet], ceiling: int) -> bool:
+    """Tell whether nothing up to a ceiling is left."""
+    return _next(inlets, ceiling) is None
+
+
 def joined(deltas: Sequence[Delta]) -> Delta:
     """Put deltas of one schema (at least one) behind each other."""
     if len(deltas) == 1:

@@ -11,11 +11,13 @@ import pyarrow as pa
 from streamq.errors import DataError, ResourceLimit
 from streamq.operators.base import Delta
 from streamq.plan.dataflow import Dataflow, First, Map, Node, Read
+from streamq.storage.barriers import Reached
 from streamq.storage.feeds import Feed
 from streamq.streaming.changelog import ChangeWriter
-from streamq.streaming.cuts import EPOCH_ROWS, Inlet, take_cut
+from streamq.streaming.cuts import EPOCH_ROWS, Inlet, is_drained, take_cut
 from streamq.streaming.instances import NodeStatistics
 from streamq.streaming.late import LateRowCounter
+from streamq.streaming.pace import Pace
 from streamq.streaming.partitions import Partitions
 from streamq.streaming.records import EpochRecord
 from streamq.streaming.watermarks import Partition, Reading, WatermarkTracker
@@ -30,6 +32,8 @@ class Emission:
 
     record: EpochRecord
     batches: tuple[pa.RecordBatch, ...]
+    reached: Reached | None = None
+    """The place in the order of writes where the query stands now, if anybody waits for it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Epochs:
         writer: ChangeWriter,
         late: LateRowCounter,
         *,
-        sequence: Callable[[], int],
+        pace: Pace,
         epoch_rows: int | None = None,
         wall_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
         steady_s: Callable[[], float] = time.monotonic,
@@ -68,7 +72,7 @@ class Epochs:
         self._partitions = partitions
         self._writer = writer
         self._late = late
-        self._sequence = sequence
+        self._pace = pace
         self._max_rows = EPOCH_ROWS if epoch_rows is None else epoch_rows
         self._wall_us = wall_us
         self._steady_s = steady_s
@@ -76,14 +80,16 @@ class Epochs:
         self._reads = {node.id: node for node in dataflow.nodes if isinstance(node, Read)}
         self._first = _first(dataflow)
         self._emitted = True
+        self._whole = True
+        self._arrived = False
         self.report = EpochReport()
         self.ended = False
         """The last epoch has been computed."""
 
     @property
     def waiting(self) -> bool:
-        """An epoch has been computed and not emitted."""
-        return not self._emitted
+        """An epoch has been computed and not emitted, and may be; or somebody waits for the place where the query stands."""
+        return (not self._emitted and self._whole) or (self._arrived and self._pace.reached is not None)
 
     @property
     def idle_at_s(self) -> float | None:
@@ -91,27 +97,38 @@ class Epochs:
         return self._tracker.idle_at_s(self._steady_s())
 
     def advance(self) -> bool:
-        """Compute the next epoch; tells whether there was one.
+        """Compute the next epoch, if there is one; tells whether the query has come further.
 
         Raises:
             StreamqError: the query cannot go on; nothing of the epoch counts.
         """
-        if self.ended or self._writer.waiting_rows >= MOST_WAITING_ROWS:
+        if self.ended or (self._whole and self._writer.waiting_rows >= MOST_WAITING_ROWS):
+            return False
+        ceiling = self._pace.ceiling()
+        if ceiling is None:
             return False
         before = self.report.record
-        rows = take_cut(self._inlets, self._max_rows, self._sequence())
+        rows = take_cut(self._inlets, self._max_rows, ceiling)
         record = self._record(before)
-        if before is not None and not rows and not record.ended and record.watermarks.query == before.watermarks.query:
-            return False
-        self._compute(record, before)
-        self._emitted = False
-        return True
+        computed = before is None or rows > 0 or record.ended or record.watermarks.query != before.watermarks.query
+        if computed:
+            self._compute(record, before)
+            self._emitted = False
+        arrived = self._arrive(ceiling)
+        return computed or arrived
 
     def emit(self) -> Emission:
         """Give the net change since the last emission."""
         assert self.report.record is not None
-        self._emitted = True
-        return Emission(self.report.record, tuple(self._writer.write()))
+        self._emitted, self._arrived = True, False
+        return Emission(self.report.record, tuple(self._writer.write()), self._pace.reached)
+
+    def _arrive(self, ceiling: int) -> bool:
+        """Note how far the query has come; tells whether that is a place to which it was going."""
+        self._whole = self.ended or not self._pace.whole or is_drained(self._inlets, ceiling)
+        arrived = self._whole and self._pace.arrive(ceiling)
+        self._arrived = self._arrived or arrived
+        return arrived
 
     def _record(self, before: EpochRecord | None) -> EpochRecord:
         feeds = [inlet.feed for inlet in self._inlets]

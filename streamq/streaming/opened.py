@@ -20,10 +20,13 @@ from streamq.operators.base import Operator, OperatorContext
 from streamq.plan.dataflow import Lookup, Node, Read, edges
 from streamq.storage.catalog import Catalog
 from streamq.storage.feeds import Feed, Wanted
+from streamq.storage.view import MaterializedView
+from streamq.storage.view_feed import ViewFeed
 from streamq.streaming.changelog import ChangeWriter
 from streamq.streaming.cuts import Inlet
 from streamq.streaming.epochs import Epochs
 from streamq.streaming.late import LateRowCounter
+from streamq.streaming.pace import AsWritten, ByCuts, Pace
 from streamq.streaming.partitions import LocalPartitions, Partitions
 from streamq.streaming.processes import ProcessPartitions
 
@@ -31,14 +34,28 @@ PREFIX = "streamq-query-"
 
 
 class OpenedQuery:
-    """Opens everything in `open`, and gives it back in `close`, which may be called at any time and more than once."""
+    """Opens everything in `open`, and gives it back in `close`, which may be called at any time and more than once.
 
-    def __init__(self, planned: PlannedContinuous, catalog: Catalog, config: Config, *, batch_rows: int, epoch_rows: int | None) -> None:
+    `keeps` is the materialized view that the query keeps, if it does.
+    """
+
+    def __init__(
+        self,
+        planned: PlannedContinuous,
+        catalog: Catalog,
+        config: Config,
+        *,
+        batch_rows: int,
+        epoch_rows: int | None,
+        keeps: MaterializedView | None = None,
+    ) -> None:
         self.planned = planned
+        self.keeps = keeps
         self.feeds: list[Feed] = []
         self.writer = ChangeWriter(planned.dataflow, batch_rows)
         self.partitions: Partitions
         self.epochs: Epochs
+        self.pace: Pace
         self._catalog = catalog
         self._config = config
         asked = planned.dataflow.continuous.epoch_rows
@@ -53,6 +70,7 @@ class OpenedQuery:
         """
         with ExitStack() as stack:
             inlets = self._open_feeds(stack)
+            self.pace = self._open_pace()
             evaluators = self._open_evaluators(stack)
             self.partitions = self._open_partitions(stack, evaluators)
             late = LateRowCounter(self.planned.dataflow, evaluators[0], self._late_rows_into())
@@ -62,7 +80,7 @@ class OpenedQuery:
                 self.partitions,
                 self.writer,
                 late,
-                sequence=lambda: self._catalog.sequence,
+                pace=self.pace,
                 epoch_rows=self._epoch_rows,
             )
             self._open = stack.pop_all()
@@ -93,6 +111,14 @@ class OpenedQuery:
             )
             for feed, nodes in zip(self.feeds, reads.values(), strict=True)
         ]
+
+    def _open_pace(self) -> Pace:
+        views = [feed for feed in self.feeds if isinstance(feed, ViewFeed)]
+        if self.keeps is not None:
+            self.keeps.kept_by(views)
+        elif not views:
+            return AsWritten(lambda: self._catalog.sequence)
+        return ByCuts(self._catalog.commits, self.feeds, self.keeps)
 
     def _open_evaluators(self, stack: ExitStack) -> list[Evaluator]:
         directory = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=self._config.temp_dir)

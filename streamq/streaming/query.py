@@ -51,6 +51,7 @@ class ContinuousQuery(RunningQuery):
         super().__init__(request.query_id, request.sql, opened.writer.schema, channel, request.deadline, request.timeout_s, on_end)
         self.changelog = dataflow.changelog
         self.key = dataflow.key
+        self.keeps = opened.keeps
         self._opened = opened
         self._pool = request.pool
         self._limiter = limiter
@@ -59,7 +60,7 @@ class ContinuousQuery(RunningQuery):
         self._progress = Progress(epoch=0, epoch_complete=False)
         self._coordinator = Coordinator(
             opened.epochs,
-            opened.feeds,
+            [*opened.feeds, opened.pace],
             self._emit,
             every_s=dataflow.continuous.every_s,
             interrupt=opened.partitions.interrupt,
@@ -118,6 +119,7 @@ class ContinuousQuery(RunningQuery):
             blocked_s=channel.blocked_s,
             error=None if self.error is None else str(self.error),
             continuous=continuous,
+            view=None if self.keeps is None else self.keeps.name,
         )
 
     async def _work(self) -> None:

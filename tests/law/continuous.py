@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import anyio
+import duckdb
 import pyarrow as pa
 from hypothesis import strategies as st
 
@@ -175,6 +176,23 @@ class Fold:
         return list(self.rows.elements())
 
 
+def unordered_differences(
+    answer: list[Row], right: list[Row], query: Query, oracle: duckdb.DuckDBPyConnection, tolerance: float
+) -> list[str]:
+    """Say how an answer that has no order differs from DuckDB's; empty if it is right."""
+    if len(answer) != len(right):
+        return [f"{answer} is not {right}"]
+    if query.unlimited is None:
+        return bag_differences(answer, right, tolerance)
+    if surplus := Counter(answer) - Counter(rows_of(oracle.sql(query.unlimited).to_arrow_table())):
+        return [f"not in the unlimited answer: {surplus}"]
+
+    def ordered(rows: list[Row]) -> list[Row]:
+        return [tuple(row[place] for place in query.order) for row in rows]
+
+    return bag_differences(ordered(answer), ordered(right))
+
+
 # Following
 
 
@@ -251,18 +269,8 @@ class Follower:
             expected = oracle.sql(self.query.oracle or self.query.sql).to_arrow_table()
             shown = [field for field in self.stream.schema if field.name in self.fold.names]
             assert [(field.name, field.type) for field in shown] == [(field.name, field.type) for field in expected.schema]
-            answer, right = self.fold.answer(), rows_of(expected)
-            if self.query.unlimited is None:
-                wrong = bag_differences(answer, right, self.tolerance) if len(answer) == len(right) else [f"{answer} is not {right}"]
-            else:
-                surplus = Counter(answer) - Counter(rows_of(oracle.sql(self.query.unlimited).to_arrow_table()))
-                wrong = [f"not in the unlimited answer: {surplus}"] if surplus else []
-                wrong += [] if len(answer) == len(right) else [f"{len(answer)} rows, not {len(right)}"]
-                wrong += bag_differences(self._ordered(answer), self._ordered(right)) if not wrong else []
+            wrong = unordered_differences(self.fold.answer(), rows_of(expected), self.query, oracle, self.tolerance)
         assert not wrong, f"epoch {self.stream.progress.epoch} at {self.positions}: {wrong}"
-
-    def _ordered(self, rows: Sequence[Row]) -> list[Row]:
-        return [tuple(row[place] for place in self.query.order) for row in rows]
 
     def behind(self) -> list[str]:
         """Name the sources and bounded relations that the query reads and has not consumed."""
@@ -288,7 +296,7 @@ async def follow(db: streamq.Database, query: Query, story: Story, way: Way, mag
     """Let the story happen and follow the query through it; gives the number of epochs that were compared."""
     past = Past(story.relations)
     for write in story.writes[: story.before]:
-        await _write(db, past, write)
+        await write_one(db, past, write)
     stream = db.query(
         emitting(query.sql, "CHANGES"), epoch_rows=way.epoch_rows, partitions=way.partitions, batch_rows=way.batch_rows, progress=True
     )
@@ -300,7 +308,7 @@ async def follow(db: streamq.Database, query: Query, story: Story, way: Way, mag
             for write in story.writes[story.before :]:
                 if write.relation in past.versions:
                     await follower.catch_up()
-                changed = await _write(db, past, write)
+                changed = await write_one(db, past, write)
                 if changed and write.relation in past.versions:
                     await follower.see(write.relation)
             await follower.catch_up()
@@ -312,7 +320,7 @@ async def follow(db: streamq.Database, query: Query, story: Story, way: Way, mag
     return follower.epochs
 
 
-async def _write(db: streamq.Database, past: Past, write: Write) -> bool:
+async def write_one(db: streamq.Database, past: Past, write: Write) -> bool:
     if write.rows is not None:
         await db.insert(write.relation, write.rows)
     else:
@@ -325,14 +333,14 @@ async def follow_final(db: streamq.Database, query: Query, story: Story, way: Wa
     """Let the story happen, read EMIT FINAL to its end, and compare with DuckDB's answer over everything."""
     past = Past(story.relations)
     for write in story.writes[: story.before]:
-        await _write(db, past, write)
+        await write_one(db, past, write)
     sql = emitting(query.sql, "FINAL")
     with anyio.fail_after(PATIENCE_S):
         async with db.query(sql, epoch_rows=way.epoch_rows, partitions=way.partitions, batch_rows=way.batch_rows) as stream:
             await stream.start()
             assert stream.changelog == "append"
             for write in story.writes[story.before :]:
-                await _write(db, past, write)
+                await write_one(db, past, write)
             for relation in story.relations:
                 if relation.hold in ("source", "partitioned"):
                     await db.finish(relation.name)

@@ -36,7 +36,7 @@ def test_changes_fold_to_the_answer(engine: Engine, shape: Shape, data: st.DataO
 
 def check(engine: Engine, query: Query, story: Story, way: Way) -> None:
     """Fail if the changes of a query do not fold to DuckDB's answer at any epoch."""
-    magnitude = float_magnitude(_all_rows(story))
+    magnitude = float_magnitude(all_rows(story))
     with engine.holding(story.relations, way.executor, empty=True):
         try:
             engine.call(follow, engine.databases[way.executor], query, story, way, magnitude)
@@ -45,5 +45,6 @@ def check(engine: Engine, query: Query, story: Story, way: Way) -> None:
             raise
 
 
-def _all_rows(story: Story) -> list[pa.Table]:
+def all_rows(story: Story) -> list[pa.Table]:
+    """Give all rows that a story writes."""
     return [relation.rows for relation in story.relations] + [write.rows for write in story.writes if write.rows is not None]

@@ -110,6 +110,6 @@ async def _catch_up(stream: streamq.QueryBatchStream, fold: Fold, law: ViewLaw, 
         fold.end_epoch()
         places = range(seen, len(law.tables))
         found = next((place for place in places if not law.wrong(fold.answer(), place)), None)
-        assert found is not None, f"a follower has {fold.answer()}, which was never the answer: {[law.wrong(fold.answer(), p) for p in places]}"
+        assert found is not None, f"a follower has what was never the answer: {[law.wrong(fold.answer(), place) for place in places]}"
         seen = found
     return seen

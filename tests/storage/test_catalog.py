@@ -13,6 +13,7 @@ from streamq.connectors import registered
 from streamq.errors import BindError, SourceError
 from streamq.sql.catalog import RelationInfo
 from streamq.sql.statements import ColumnDef, CreateSource, CreateTable, Delete, Update
+from streamq.storage.barriers import Reached
 from streamq.storage.catalog import Catalog, View
 from streamq.storage.feeds import Wanted
 
@@ -88,7 +89,7 @@ def test_drop_checks_the_kind(catalog: Catalog) -> None:
     """DROP TABLE of a source is an error that says what to use."""
     with pytest.raises(BindError, match="is a source, not a table") as raised:
         catalog.drop("orders", kind="table")
-    assert raised.value.hint == "use DROP SOURCE"
+    assert raised.value.hint == "use DROP SOURCE Orders"
     with pytest.raises(BindError, match="no relation"):
         catalog.drop("nothing")
     assert catalog.drop("nothing", if_exists=True) == ()
@@ -97,10 +98,10 @@ def test_drop_checks_the_kind(catalog: Catalog) -> None:
 def test_a_dropped_table_can_be_made_again(catalog: Catalog) -> None:
     """Its rows are gone; a snapshot of before keeps them."""
     catalog.insert("people", {"id": 1})
-    before = catalog.snapshot(["people"])["people"]
+    before = catalog.cut(["people"]).snapshots()["people"]
     catalog.drop("people", kind="table")
     catalog.create_table(create_table("people"))
-    assert catalog.snapshot(["people"])["people"].rows == 0
+    assert catalog.cut(["people"]).snapshots()["people"].rows == 0
     assert before.rows == 1
 
 
@@ -134,7 +135,7 @@ def test_writes_by_name(catalog: Catalog) -> None:
     assert catalog.insert_columns("people", (), pa.table({"x": [2], "y": [20]})).rows == 1
     assert catalog.update(Update("", "people", (("n", "n + 1"),), None)) == 2
     assert catalog.delete(Delete("", "people", "id = 2")) == 1
-    assert catalog.snapshot(["People"])["People"].read(None, ["id", "n"]).table.to_pylist() == [{"id": 1, "n": 11}]  # type: ignore[union-attr]
+    assert catalog.cut(["People"]).snapshots()["People"].read(None, ["id", "n"]).table.to_pylist() == [{"id": 1, "n": 11}]  # type: ignore[union-attr]
     assert catalog.sequence == start + 5
 
 
@@ -177,26 +178,28 @@ def test_a_cut_is_the_same_for_all_relations(catalog: Catalog) -> None:
     writer.start()
     cuts = []
     while not done.is_set():
-        cuts.append(catalog.snapshot(["people", "orders"]))
+        cuts.append(catalog.cut(["people", "orders"]).snapshots())
     writer.join()
-    for cut in [*cuts, catalog.snapshot(["people", "orders"])]:
+    for cut in [*cuts, catalog.cut(["people", "orders"]).snapshots()]:
         assert cut["orders"].rows - cut["people"].rows in (0, 1)
-    assert catalog.snapshot(["people"])["people"].rows == 150
+    assert catalog.cut(["people"]).snapshots()["people"].rows == 150
 
 
 def test_a_view_has_no_snapshot(catalog: Catalog) -> None:
     """Views are text: queries read what is below them."""
     with pytest.raises(BindError, match="is a view"):
-        catalog.snapshot(["v1"])
+        catalog.cut(["v1"]).snapshots()
 
 
 def test_a_materialized_view_is_a_relation_and_a_dependent(catalog: Catalog) -> None:
     """It is read and followed at one cut with others, and keeps what it reads from being dropped."""
-    made = catalog.create_materialized("M", ID, sql="SELECT id FROM orders", key=None, reads={"Orders"})
+    made = catalog.materialized("M", ID, sql="SELECT id FROM orders", key=None, reads={"Orders"})
+    assert "m" not in catalog
+    catalog.add(made)
     catalog.insert("orders", {"id": [1]})
-    made.apply([pa.record_batch({"id": pa.array([1], pa.int32())})], 1)
-    assert catalog.infos()["m"] == RelationInfo("M", "view", ID)
-    assert catalog.snapshot(["m"])["m"].rows == 1
+    made.apply([pa.record_batch({"id": pa.array([1], pa.int32())})], Reached(catalog.sequence, 0.0))
+    assert catalog.infos()["m"] == RelationInfo("M", "materialized view", ID)
+    assert catalog.cut(["m"]).snapshots()["m"].rows == 1
     feeds = catalog.open_feeds({"m": Wanted("m", None), "o": Wanted("orders", ("id",))})
     assert [feed.next_sequence for feed in feeds.values()] == [0, 0]
     with pytest.raises(BindError, match="'Orders' is read by"):

@@ -23,6 +23,7 @@ from streamq.streaming.coordinator import Coordinator
 from streamq.streaming.cuts import Inlet
 from streamq.streaming.epochs import Emission, Epochs
 from streamq.streaming.late import LateRowCounter
+from streamq.streaming.pace import AsWritten
 from streamq.streaming.partitions import LocalPartitions
 from tests.streaming.feeds import ListFeed
 
@@ -79,7 +80,7 @@ class Query:
             self.partitions,
             ChangeWriter(dataflow, 100),
             LateRowCounter(dataflow, evaluator, None),
-            sequence=lambda: 1_000,
+            pace=AsWritten(lambda: 1_000),
             epoch_rows=epoch_rows,
             wall_us=lambda: self.wall_us,
             steady_s=lambda: self.now_s,
@@ -250,7 +251,7 @@ def test_reads_of_one_relation_get_the_same_rows(evaluator: Evaluator) -> None:
         Partitions(dataflow, 1, lambda node, partition: Passing()),
         ChangeWriter(dataflow, 100),
         LateRowCounter(dataflow, evaluator, None),
-        sequence=lambda: 1_000,
+        pace=AsWritten(lambda: 1_000),
     )
     epochs.advance()
     assert {name: delta.num_rows for name, delta in seen[0].items()} == {"read": 2, "other": 2}

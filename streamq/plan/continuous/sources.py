@@ -50,7 +50,7 @@ def _read(draft: Draft, scan: Scan, path: str, *, plainly: bool) -> Rows:
     relation = draft.catalog[scan.relation]
     known = {field.name: field for field in (*_watermark_field(relation), *SYSTEM_SCHEMA, *relation.schema)}
     names = relation.schema.names if scan.columns is None else (scan.columns or relation.schema.names[:1])
-    changes = relation.kind in ("table", "view")
+    changes = relation.kind in ("table", "materialized view")
     if changes and plainly:
         draft.endless[relation.name] = relation.kind
     node = Read(f"{path}/read", scan, pa.schema([known[name] for name in names]), changes)
