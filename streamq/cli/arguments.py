@@ -39,7 +39,7 @@ run in order, in one database in memory that lives as long as the command.
 
 A query with EMIT CHANGES or EMIT FINAL is continuous: its rows are printed as they come. Where earlier rows change, the
 column _op says how (insert, update, delete); --watch shows the result itself, and keeps it up to date. Such a query ends
-when its sources have: files at their last row, sources of the script when the query starts, tables never.
+when its sources have: files at their last row, a source of the script when the query starts, tables never.
 """
 
 _QUERY_EXAMPLES = """\

@@ -50,11 +50,13 @@ async def run_query(command: QueryCommand, terminal: Terminal, notes: Console) -
                     async with db.query(sql, command.sql.parameters, timeout=command.timeout_s) as stream:
                         await results.write_stream(stream)
                 case Select() as select:
-                    await _finish_sources(db)
+                    await _finish_sources(db, select)
                     _warn_without_end(db, select, notes)
                     async with db.query(sql, command.sql.parameters, timeout=command.timeout_s) as stream:
                         await (results.watch(stream, output_order(select)) if command.watch else results.write_changes(stream))
                 case statement:
+                    if isinstance(statement, Explain) and statement.analyze and statement.query.emit is not None:
+                        await _finish_sources(db, statement.query)
                     outcome = await db.execute(sql, command.sql.parameters)
                     if outcome.table is None:
                         notes.print(f"{outcome.kind}: {count(outcome.rows, 'row')}" if outcome.rows else outcome.kind, style="dim")
@@ -80,7 +82,7 @@ async def run_explain(command: ExplainCommand, terminal: Terminal) -> None:
         async def run_statement(db: Database, sql: str) -> None:
             if isinstance(select := parse_one(sql), Select):
                 if command.analyze and select.emit is not None:
-                    await _finish_sources(db)
+                    await _finish_sources(db, select)
                 text = await db.explain(sql, command.sql.parameters, analyze=command.analyze)
                 await results.write_text(text.rstrip("\n") + "\n")
             else:
@@ -100,16 +102,21 @@ async def _run_script(options: SqlOptions, run_statement: Callable[[Database, st
                 raise in_script(error, statement, options.script) from error
 
 
-async def _finish_sources(db: Database) -> None:
-    """End the sources of the script, since no more rows can come while one of its queries runs."""
-    for relation in (await db.statistics()).relations:
-        if relation.kind == "source":
-            await db.finish(relation.name)
+async def _finish_sources(db: Database, select: Select) -> None:
+    """End the sources that a continuous query reads, since no more rows can come while it runs."""
+    relations = {relation.name.lower(): relation for relation in (await db.statistics()).relations}
+    read = names_read(select)
+    if not read <= relations.keys():
+        # What is behind the views is not named.
+        read = frozenset(relations) - {(select.late_rows_into or "").lower()}
+    for name in sorted(read):
+        if relations[name].kind == "source":
+            await db.finish(name)
 
 
 def _warn_without_end(db: Database, select: Select, notes: Console) -> None:
     kinds = {relation.name.lower(): relation.kind for relation in db.statistics_nowait().relations}
-    endless = sorted(name for name in names_read(select) if kinds.get(name) in ("table", "view"))
+    endless = [name for name in sorted(names_read(select)) if kinds.get(name, "source") not in ("source", "registered")]
     if endless:
         notes.print(f"this query has no end, because {kinds[endless[0]]} {endless[0]} has none: Ctrl-C stops it", style="dim")
 

@@ -271,6 +271,25 @@ def test_sources_of_a_script_end_when_they_are_followed(program: Program) -> Non
     assert (ended.code, ended.out.split()) == (0, [b'"n"', b"2"])
 
 
+def test_late_rows_are_a_source_of_the_script(program: Program) -> None:
+    """It is not ended with those that the query reads, nor are others; EXPLAIN ANALYZE ends them too."""
+    script = """
+        CREATE SOURCE clicks (ts TIMESTAMP, WATERMARK FOR ts AS ts);
+        CREATE SOURCE late (ts TIMESTAMP);
+        CREATE SOURCE other (n INT);
+        INSERT INTO clicks VALUES ('2026-05-01 12:00:01'), ('2026-05-01 12:02:00'), ('2026-05-01 12:00:30');
+        SELECT count(*) AS n FROM TUMBLE(clicks, ts, INTERVAL '1' HOUR) GROUP BY window_start EMIT FINAL;
+        SELECT count(*) AS n FROM TUMBLE(clicks, ts, INTERVAL '1' MINUTE) GROUP BY window_start EMIT FINAL LATE ROWS INTO late;
+        SELECT second(ts) AS late FROM late;
+        INSERT INTO other VALUES (7);
+        EXPLAIN ANALYZE SELECT n FROM other EMIT CHANGES;
+    """
+    ended = program("query", "--format", "csv", script)
+    assert (ended.code, ended.err.count("error")) == (0, 0)
+    assert ended.out.split()[:7] == [b'"n"', b"3", b'"n"', b"1", b"1", b'"late"', b"30"]
+    assert b"read: 1 row of other" in ended.out
+
+
 def test_files_may_have_event_time(program: Program, tmp_path: Path) -> None:
     """Then their windows close, and rows can be late."""
     path = tmp_path / "clicks.csv"
