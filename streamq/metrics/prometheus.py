@@ -6,6 +6,7 @@ Labels have few values each; no query, relation or user is a label.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -89,15 +90,19 @@ def _reading(statistics: DatabaseStatistics) -> Iterator[Metric]:
     yield _counters("streamq_splits", "Splits that queries read, by what they were made of.", "strategy", splits)
     yield _counter("streamq_splits_pruned", "Splits that statistics ruled out.", statistics.splits_pruned)
     yield _counter("streamq_tasks", "Pieces of work that were done.", statistics.tasks)
-    relations: dict[str, tuple[int, int, int]] = {}
+    counts, rows, sizes, followers, behind = (Counter[str]() for _ in range(5))
     for relation in statistics.relations:
-        count, rows, size = relations.get(relation.kind, (0, 0, 0))
-        relations[relation.kind] = (count + 1, rows + relation.rows, size + relation.bytes)
-    yield _gauges("streamq_relations", "Relations, by kind.", "kind", {kind: count for kind, (count, _, _) in relations.items()})
-    yield _gauges("streamq_relation_rows", "Rows in relations, by kind.", "kind", {kind: rows for kind, (_, rows, _) in relations.items()})
-    yield _gauges(
-        "streamq_relation_bytes", "Bytes in relations, by kind.", "kind", {kind: size for kind, (_, _, size) in relations.items()}
-    )
+        kind = relation.kind.replace(" ", "_")
+        counts[kind] += 1
+        rows[kind] += relation.rows
+        sizes[kind] += relation.bytes
+        followers[kind] += relation.followers
+        behind[kind] = max(behind[kind], relation.behind_bytes)
+    yield _gauges("streamq_relations", "Relations, by kind.", "kind", counts)
+    yield _gauges("streamq_relation_rows", "Rows in relations, by kind.", "kind", rows)
+    yield _gauges("streamq_relation_bytes", "Bytes in relations, by kind.", "kind", sizes)
+    yield _gauges("streamq_relation_followers", "Continuous queries that read relations, by kind.", "kind", followers)
+    yield _gauges("streamq_relation_behind_bytes", "What the slowest follower of a relation has not taken, by kind.", "kind", behind)
 
 
 def _continuous(totals: ContinuousTotals) -> Iterator[Metric]:

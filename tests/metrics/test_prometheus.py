@@ -66,7 +66,7 @@ class Numbers:
         self.totals = Totals()
 
     def statistics_nowait(self) -> DatabaseStatistics:
-        relations = (RelationStatistics("a", "source", 5, 50), RelationStatistics("b", "source", 7, 70))
+        relations = (RelationStatistics("a", "source", 5, 50), RelationStatistics("b", "source", 7, 70, followers=3, behind_bytes=9))
         return self.totals.snapshot(pools=(PoolStatistics("process", WORKERS),), relations=relations)
 
 
@@ -117,6 +117,8 @@ def scrape(numbers: Numbers) -> dict[str, dict[frozenset[tuple[str, str]], float
         ("streamq_relations", {"kind": "source"}, 2),
         ("streamq_relation_rows", {"kind": "source"}, 12),
         ("streamq_relation_bytes", {"kind": "source"}, 120),
+        ("streamq_relation_followers", {"kind": "source"}, 3),
+        ("streamq_relation_behind_bytes", {"kind": "source"}, 9),
         ("streamq_workers", {"executor": "process", "state": "busy"}, 1),
         ("streamq_workers", {"executor": "process", "state": "idle"}, 1),
         ("streamq_worker_jobs", {"executor": "process"}, 2),
