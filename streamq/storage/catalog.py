@@ -417,8 +417,16 @@ class Catalog:
 
 def _open(relation: Relation, wanted: Wanted) -> Feed:
     if isinstance(relation, PushedSource | StoredRows):
-        return relation.follow(wanted.columns, wanted.start)
-    return BoundedFeed(relation, wanted.columns, wanted.start)
+        feed: Feed = relation.follow(wanted.columns, wanted.start)
+    else:
+        feed = BoundedFeed(relation, wanted.columns, wanted.start)
+    try:
+        if wanted.after is not None:
+            feed.resume(wanted.after)
+    except BaseException:
+        feed.close()
+        raise
+    return feed
 
 
 def _state(relation: Relation) -> RelationState:

@@ -128,6 +128,11 @@ class StoredRows:
                 self._version = TableVersion(self.name, self.schema, self._rows, self._store.con.cursor())
             return self._version
 
+    def version_and(self, waiting: Callable[[], Sequence[Change]]) -> tuple[TableVersion, Sequence[Change]]:
+        """Give the rows as they are now, and what `waiting()` gives at the same cut."""
+        with self._store.commits.cut():
+            return self.snapshot(), waiting()
+
     def drop(self) -> None:
         """Give the table's memory back, and tell who follows. Snapshots stay readable. Who calls holds `TableStore.writing`."""
         with self._store.con.cursor() as con:

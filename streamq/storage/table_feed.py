@@ -13,9 +13,11 @@ import pyarrow as pa
 
 from streamq.errors import StreamqError
 from streamq.operators.base import Delta
-from streamq.storage.feeds import Position, feed_schema
+from streamq.plan.dataflow import WEIGHT
+from streamq.storage.feeds import Bookmark, Position, feed_schema
 from streamq.storage.memory import ROW_COLUMN
 from streamq.storage.versions import TableVersion
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -51,6 +53,9 @@ class ChangeLog(Protocol):
     def net(self, changes: Sequence[Change]) -> Change:
         """Sum up changes that follow each other."""
 
+    def version_and(self, waiting: Callable[[], Sequence[Change]]) -> tuple[TableVersion, Sequence[Change]]:
+        """Give the rows as they are now, and what `waiting()` gives at the same cut."""
+
     def taken(self) -> None:
         """Note that a feed has moved on."""
 
@@ -67,6 +72,7 @@ class TableFeed:
         self._table = table
         self._schema = feed_schema(table.schema, tuple(table.schema.names) if columns is None else columns, None)
         self._version: TableVersion | None = version if version.rows else None
+        self._seen: pa.Table | None = None
         self._history: deque[pa.RecordBatch] = deque()
         self._pending: deque[tuple[int, Change]] = deque()
         self._given = 0
@@ -84,7 +90,7 @@ class TableFeed:
     @property
     def next_sequence(self) -> int | None:
         """The number of the next write; 0 while rows of the first version are left, None if nothing waits."""
-        if self._table.failure is not None or self._version is not None or self._history:
+        if self._table.failure is not None or self._version is not None or self._seen is not None or self._history:
             return 0
         pending = self._pending
         return pending[0][0] if pending else None
@@ -122,6 +128,8 @@ class TableFeed:
         """
         if (failure := self._table.failure) is not None:
             raise failure
+        if self._seen is not None:
+            return self._difference(self._seen)
         if self._version is not None:
             self._history.extend(self._version.read_out().units[0].table.to_batches())
             self._version = None
@@ -143,6 +151,28 @@ class TableFeed:
         weights = np.repeat(np.array([-1, 1]), [change.removed.num_rows, change.added.num_rows])
         return Delta(self._project(changed), weights)
 
+    def bookmark(self) -> Bookmark:
+        """Tell what was seen: the rows that there are now, less what waits. Reads all of them."""
+        if self._seen is not None:
+            return Bookmark(self.position.offsets, seen=self._seen)
+        version, waiting = self._table.version_and(self._waiting)
+        unread = [] if self._version is None else _batches(self._version)
+        weighted = [
+            *((batch, 1) for batch in _batches(version)),
+            *((batch, -1) for batch in (*unread, *self._history)),
+            *((batch, 1) for change in waiting for batch in change.removed.to_batches()),
+            *((batch, -1) for change in waiting for batch in change.added.to_batches()),
+        ]
+        seen = self._sum([Delta(self._project(batch), np.full(batch.num_rows, weight)) for batch, weight in weighted])
+        assert seen.weights is not None
+        assert (seen.weights > 0).all(), f"{self.name}: changes wait that the rows do not have"
+        return Bookmark(self.position.offsets, seen=pa.Table.from_batches([seen.rows]).append_column(WEIGHT, pa.array(seen.weights)))
+
+    def resume(self, bookmark: Bookmark) -> None:
+        """Give first, as one change, how what there is differs from what was seen. See `Feed`."""
+        self._given = bookmark.offsets[0]
+        self._seen = bookmark.seen
+
     def wake(self, notify: Callable[[], None] | None) -> None:
         """Call `notify()`, from any thread, whenever changes may have come; None stops that."""
         self._notify = notify
@@ -151,7 +181,7 @@ class TableFeed:
         """Let the table forget this feed."""
         self._notify = None
         self._table.unfollow(self)
-        self._version = None
+        self._version = self._seen = None
         self._history.clear()
         with self._taking:
             self._pending.clear()
@@ -170,7 +200,34 @@ class TableFeed:
         if notify is not None:
             notify()
 
+    def _waiting(self) -> Sequence[Change]:
+        with self._taking:
+            return [change for _, change in self._pending]
+
+    def _difference(self, seen: pa.Table) -> Delta | None:
+        now = [] if self._version is None else _batches(self._version)
+        self._version = self._seen = None
+        gone = [Delta(batch.drop_columns([WEIGHT]), -batch.column(WEIGHT).to_numpy()) for batch in seen.to_batches()]
+        change = self._sum([*gone, *(Delta(self._project(batch), np.ones(batch.num_rows, np.int64)) for batch in now)])
+        self._given += change.num_rows
+        return change if change.num_rows else None
+
+    def _sum(self, deltas: Sequence[Delta]) -> Delta:
+        """Give every different row once, with the sum of its weights."""
+        weights = [delta.weights for delta in deltas if delta.weights is not None]
+        if not weights:
+            return Delta(Delta.empty(self._schema).rows, np.zeros(0, np.int64))
+        from streamq.kernels.weights import consolidate  # compiled kernels, which those who only read a table do without
+
+        return Delta(*consolidate(pa.concat_batches([delta.rows for delta in deltas]), np.concatenate(weights)))
+
     def _project(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         if self._schema.names == [ROW_COLUMN] and ROW_COLUMN not in rows.schema.names:
             return pa.RecordBatch.from_arrays([pa.nulls(rows.num_rows)], schema=self._schema)
         return rows.select(self._schema.names)
+
+
+def _batches(version: TableVersion) -> list[pa.RecordBatch]:
+    """Give the rows of a version."""
+    batches: list[pa.RecordBatch] = version.read_out().units[0].table.to_batches()
+    return batches

@@ -7,13 +7,15 @@ one larger epoch. Nothing is polled; feeds ring.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from streamq.errors import StreamClosed, StreamqError
 from streamq.flow.bell import Bell
 from streamq.flow.scopes import one_error
 from streamq.kernels.session import Interrupted
@@ -23,11 +25,33 @@ INTERRUPT_INTERVAL_S = 0.02
 """An interrupt that comes between two pieces of work is lost, so it is repeated this often until the work has ended."""
 
 
+T = TypeVar("T")
+
+
 class Waker(Protocol):
     """What tells that an epoch may be there: the feeds of a query, and its pace."""
 
     def wake(self, notify: Callable[[], None] | None) -> None:
         """Call `notify()`, from any thread; None stops that."""
+
+
+class _Request:
+    """Something to be done between two epochs."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.done = anyio.Event()
+        self.error: StreamqError | None = None
+        self.served = False
+        self._work = work
+
+    def serve(self) -> None:
+        try:
+            self._work()
+            self.served = True
+        except Interrupted:
+            raise
+        except StreamqError as error:
+            self.error = error
 
 
 class Coordinator:
@@ -50,6 +74,8 @@ class Coordinator:
         self._interrupt = interrupt
         self._limiter = limiter
         self._due_s = 0.0
+        self._requests: deque[_Request] | None = deque()
+        self._bell: Bell | None = None
         self._idle = anyio.Event()
         self._idle.set()
 
@@ -59,7 +85,7 @@ class Coordinator:
         Raises:
             StreamqError: the query failed.
         """
-        bell = Bell()
+        self._bell = bell = Bell()
         try:
             for waker in self._wakers:
                 waker.wake(bell.ring)
@@ -73,11 +99,37 @@ class Coordinator:
         finally:
             for waker in self._wakers:
                 waker.wake(None)
+            requests, self._requests = self._requests or (), None
+            for request in requests:
+                request.done.set()
             bell.close()
+
+    async def between_epochs(self, work: Callable[[], None]) -> None:
+        """Run `work` in a thread between two epochs, when what was computed has been handed over. What it raises is raised here.
+
+        Raises:
+            StreamClosed: the query ended before.
+        """
+        request = _Request(work)
+        if self._requests is not None:
+            self._requests.append(request)
+            if self._bell is not None:
+                self._bell.ring()
+            await request.done.wait()
+        if request.error is not None:
+            raise request.error
+        if not request.served:
+            raise StreamClosed("the query has ended")
 
     async def _loop(self, bell: Bell) -> None:
         while True:
-            advanced, emission = await self._work()
+            while self._requests:
+                request = self._requests.popleft()
+                try:
+                    await self._in_thread(request.serve)
+                finally:
+                    request.done.set()
+            advanced, emission = await self._in_thread(self._step)
             if emission is not None:
                 await self._emit(emission)
             if self._epochs.ended and not self._epochs.waiting:
@@ -86,10 +138,10 @@ class Coordinator:
                 with anyio.move_on_after(self._patience_s()):
                     await bell.wait()
 
-    async def _work(self) -> tuple[bool, Emission | None]:
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         self._idle = anyio.Event()
         try:
-            return await anyio.to_thread.run_sync(self._step, limiter=self._limiter)
+            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
         except Interrupted:
             # What was cancelled ends as that, and nothing else interrupts.
             await anyio.lowlevel.checkpoint_if_cancelled()

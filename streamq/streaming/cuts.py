@@ -66,9 +66,12 @@ def take_cut(inlets: Sequence[Inlet], max_rows: int, ceiling: int) -> int:
         if rows >= FULL_ROWS and inlet.taken and not contents:
             break
         room = max(1, (max_rows - rows) // _sharing(inlets, inlet))
+        sequence = inlet.feed.next_sequence
         delta = inlet.feed.take(room, _last_before_others(inlets, inlet, ceiling))
         if delta is None:
-            break
+            if inlet.feed.next_sequence == sequence:
+                break
+            continue  # it only seemed to have something
         inlet.taken.append(delta)
         rows += delta.num_rows
         kind = inlet.looked_up or bool(kind)

@@ -20,6 +20,7 @@ from streamq.streaming.late import LateRowCounter
 from streamq.streaming.pace import Pace
 from streamq.streaming.partitions import Partitions
 from streamq.streaming.records import EpochRecord
+from streamq.streaming.saved import SavedQuery, added, fingerprint
 from streamq.streaming.watermarks import Partition, Reading, WatermarkTracker
 
 MOST_WAITING_ROWS = 1 << 20
@@ -80,6 +81,8 @@ class Epochs:
         self._reads = {node.id: node for node in dataflow.nodes if isinstance(node, Read)}
         self._first = _first(dataflow)
         self._emitted = True
+        self._taken_over: SavedQuery | None = None
+        self._before: dict[str, NodeStatistics] = {}
         self._whole = True
         self._arrived = False
         self.report = EpochReport()
@@ -107,6 +110,7 @@ class Epochs:
         ceiling = self._pace.ceiling()
         if ceiling is None:
             return False
+        self._restore()
         before = self.report.record
         rows = take_cut(self._inlets, self._max_rows, ceiling)
         record = self._record(before)
@@ -122,6 +126,48 @@ class Epochs:
         assert self.report.record is not None
         self._emitted, self._arrived = True, False
         return Emission(self.report.record, tuple(self._writer.write()), self._pace.reached)
+
+    def save(self) -> SavedQuery:
+        """Give all that the query is now, for `resume` in another run."""
+        self._restore()
+        record = self.report.record
+        return SavedQuery(
+            plan=fingerprint(self._dataflow),
+            record=record,
+            ended=self.ended,
+            bookmarks={inlet.feed.name: inlet.feed.bookmark() for inlet in self._inlets},
+            tracker=self._tracker.save(self._steady_s()),
+            late_rows=self._late.rows,
+            waiting=self._writer.save(),
+            emitted=self._emitted,
+            nodes=self.report.nodes,
+            states={} if record is None else self._partitions.snapshot(),
+        )
+
+    def resume(self, saved: SavedQuery) -> None:
+        """Go on where another run was, before anything is computed. The feeds must stand where it left them."""
+        self._tracker.resume(saved.tracker, self._steady_s())
+        self._late.rows = saved.late_rows
+        self._writer.resume(saved.waiting)
+        self._emitted = saved.emitted
+        self._whole = saved.emitted or not self._pace.whole
+        self.ended = saved.ended
+        if saved.record is not None:
+            rows = saved.record.rows
+            self.report = EpochReport(saved.record, rows, saved.late_rows, saved.nodes, self._partition_watermarks())
+            self._taken_over = saved
+
+    def _restore(self) -> None:
+        """Give the operators their state, now that they run."""
+        if self._taken_over is not None:
+            self._partitions.restore(self._taken_over.states)
+            self._before = {node.node: node for node in self._taken_over.nodes}
+            self._taken_over = None
+
+    def _statistics(self) -> tuple[NodeStatistics, ...]:
+        """Tell what the nodes have done, in other runs too."""
+        nodes = self._partitions.statistics()
+        return tuple(added(self._before[node.node], node) for node in nodes) if self._before else nodes
 
     def _arrive(self, ceiling: int) -> bool:
         """Note how far the query has come; tells whether that is a place to which it was going."""
@@ -149,7 +195,7 @@ class Epochs:
             outputs = self._partitions.step(epoch, inputs)
         except DataError as error:
             raise DataError(f"{error} [{_where(record, before)}]") from error
-        nodes = self._partitions.statistics()
+        nodes = self._statistics()
         self._check_state(nodes)
         self._writer.add(outputs)
         self._late.hand_on(late)

@@ -19,7 +19,7 @@ from streamq.operators import make
 from streamq.operators.base import Operator, OperatorContext
 from streamq.plan.dataflow import Lookup, Node, Read, edges
 from streamq.storage.catalog import Catalog
-from streamq.storage.feeds import Feed, Wanted
+from streamq.storage.feeds import Bookmark, Feed, Wanted
 from streamq.storage.view import MaterializedView
 from streamq.storage.view_feed import ViewFeed
 from streamq.streaming.changelog import ChangeWriter
@@ -29,6 +29,7 @@ from streamq.streaming.late import LateRowCounter
 from streamq.streaming.pace import AsWritten, ByCuts, Pace
 from streamq.streaming.partitions import LocalPartitions, Partitions
 from streamq.streaming.processes import ProcessPartitions
+from streamq.streaming.saved import SavedQuery, check_plan, fingerprint
 
 PREFIX = "streamq-query-"
 
@@ -62,14 +63,17 @@ class OpenedQuery:
         self._epoch_rows = asked if asked is not None else epoch_rows
         self._open = ExitStack()
 
-    def open(self) -> None:
-        """Take the cut, and make an operator for every node in every partition that is in this process.
+    def open(self, saved: SavedQuery | None = None) -> None:
+        """Take the cut, and make an operator for every node in every partition that is in this process. With `saved`, go on from there.
 
         Raises:
             StreamqError: a relation is gone, or DuckDB does not accept the plan's SQL. Then nothing is open.
+            StorageError: what was saved is another query.
         """
+        if saved is not None:
+            check_plan(saved.plan, fingerprint(self.planned.dataflow))
         with ExitStack() as stack:
-            inlets = self._open_feeds(stack)
+            inlets = self._open_feeds(stack, {} if saved is None else saved.bookmarks)
             self.pace = self._open_pace()
             evaluators = self._open_evaluators(stack)
             self.partitions = self._open_partitions(stack, evaluators)
@@ -83,13 +87,15 @@ class OpenedQuery:
                 pace=self.pace,
                 epoch_rows=self._epoch_rows,
             )
+            if saved is not None:
+                self.epochs.resume(saved)
             self._open = stack.pop_all()
 
     def close(self) -> None:
         """Give everything back. Nothing of it may be in use."""
         self._open.close()
 
-    def _open_feeds(self, stack: ExitStack) -> list[Inlet]:
+    def _open_feeds(self, stack: ExitStack, bookmarks: Mapping[str, Bookmark]) -> list[Inlet]:
         """Open one feed for each relation, so that all reads of it see the same rows in an epoch."""
         dataflow = self.planned.dataflow
         looked_up = _looked_up(dataflow.nodes)
@@ -97,7 +103,9 @@ class OpenedQuery:
         for node in dataflow.nodes:
             if isinstance(node, Read):
                 reads.setdefault(node.scan.relation.lower(), []).append(node)
-        wanted = {name: Wanted(nodes[0].scan.relation, _columns(nodes), dataflow.continuous.start) for name, nodes in reads.items()}
+        after = {name.lower(): bookmark for name, bookmark in bookmarks.items()}
+        start = dataflow.continuous.start
+        wanted = {name: Wanted(nodes[0].scan.relation, _columns(nodes), start, after.get(name)) for name, nodes in reads.items()}
         opened = self._catalog.open_feeds(wanted)
         self.feeds = [opened[name] for name in reads]
         for feed in self.feeds:

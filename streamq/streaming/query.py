@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from streamq.streaming.opened import OpenedQuery
 from streamq.streaming.processes import ProcessPartitions
 from streamq.streaming.records import EpochRecord
 from streamq.streaming.reports import continuous_statistics, relation_watermarks
+from streamq.streaming.snapshots import write_snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,16 @@ class ContinuousQuery(RunningQuery):
             continuous=continuous,
             view=None if self.keeps is None else self.keeps.name,
         )
+
+    async def snapshot(self, directory: str | os.PathLike[str]) -> None:
+        """Write all that the query is after an epoch, for another run to go on from there; it goes on itself. The changes of that epoch
+        and of those before it have been handed to the reader, but for what `EVERY` holds back, which is in the snapshot.
+
+        Raises:
+            StorageError: the snapshot cannot be written.
+            StreamClosed: the query has ended.
+        """
+        await self._coordinator.between_epochs(lambda: write_snapshot(self._opened.epochs.save(), directory))
 
     async def _work(self) -> None:
         partitions = self._opened.partitions

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import anyio
 import duckdb
@@ -18,9 +18,12 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 import streamq
-from tests.law.engine import EXECUTORS, PARTITIONS, PATIENCE_S, Executor
+from tests.law.engine import PATIENCE_S
 from tests.law.law import Query, Row, bag_differences, connect_oracle, rows_of, tolerance_of
+from tests.law.reading import Reader, Way, ways
 from tests.law.relations import ENDLESS, TYPES, Relation
+
+__all__ = ["Collector", "Fold", "Follower", "Past", "Story", "Way", "Write", "follow", "follow_final", "stories", "ways"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +47,6 @@ class Story:
         lines = [repr(relation) for relation in self.relations]
         lines += [f"{w.relation}: {'-' + str(w.deleted) if w.rows is None else w.rows.to_pylist()}" for w in self.writes]
         return "\n".join([*lines, f"{self.before} before the start"])
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A way to run a continuous query."""
-
-    executor: Executor = "thread"
-    partitions: int | None = 2
-    epoch_rows: int | None = None
-    batch_rows: int = 32_768
-
-
-ways = st.builds(
-    Way,
-    st.sampled_from(EXECUTORS),
-    st.sampled_from((*PARTITIONS, None)),
-    st.sampled_from([None, None, 1, 3, 10]),
-    st.sampled_from([1, 7, 32_768]),
-)
 
 
 @st.composite
@@ -234,30 +218,28 @@ class Past:
         return rows.slice(0, position)
 
 
-class Follower:
-    """Reads a continuous query epoch by epoch and compares it with DuckDB after each."""
+class Follower(Reader):
+    """Compares a continuous query with DuckDB after each epoch."""
 
-    def __init__(self, stream: streamq.QueryBatchStream, query: Query, past: Past, magnitude: float) -> None:
-        self.stream = stream
+    def __init__(self, db: streamq.Database, query: Query, past: Past, way: Way, magnitude: float) -> None:
+        super().__init__(db, emitting(query.sql, "CHANGES"), way)
         self.query = query
         self.past = past
-        self.fold = Fold(stream.changelog, stream.key, stream.schema)
+        self.fold: Fold
         self.tolerance = tolerance_of(query, magnitude)
         self.positions: dict[str, int] = {}
-        self.ended = False
-        self.epochs = 0
 
-    async def epoch(self) -> None:
-        """Read one whole epoch and compare; at the end of the stream, compare with everything."""
-        while True:
-            batch = await anext(self.stream, None)
-            if batch is None:
-                self.ended = True
-                return
-            self.fold.take(batch)
-            if self.stream.progress.epoch_complete:
-                break
-        self.epochs += 1
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self.fold = Fold(self.stream.changelog, self.stream.key, self.stream.schema)
+        return self
+
+    def take(self, batch: pa.RecordBatch) -> None:
+        """Fold a batch in."""
+        self.fold.take(batch)
+
+    def end_epoch(self) -> None:
+        """Compare."""
         self.fold.end_epoch()
         self.positions = dict(self.stream.progress.positions)
         self.compare()
@@ -282,8 +264,8 @@ class Follower:
 
     async def catch_up(self) -> None:
         """Read until everything written has been consumed."""
-        while not self.ended and (not self.epochs or self.behind()):
-            await self.epoch()
+        while not self.ended and (not self.epochs or self.behind() or self.restarts_next):
+            await self.step()
 
     async def see(self, table: str) -> None:
         """Read until a write to a table has been consumed. The query must have consumed everything before it."""
@@ -297,13 +279,8 @@ async def follow(db: streamq.Database, query: Query, story: Story, way: Way, mag
     past = Past(story.relations)
     for write in story.writes[: story.before]:
         await write_one(db, past, write)
-    stream = db.query(
-        emitting(query.sql, "CHANGES"), epoch_rows=way.epoch_rows, partitions=way.partitions, batch_rows=way.batch_rows, progress=True
-    )
     with anyio.fail_after(PATIENCE_S):
-        async with stream:
-            await stream.start()
-            follower = Follower(stream, query, past, magnitude)
+        async with Follower(db, query, past, way, magnitude) as follower:
             await follower.catch_up()
             for write in story.writes[story.before :]:
                 if write.relation in past.versions:
@@ -316,7 +293,7 @@ async def follow(db: streamq.Database, query: Query, story: Story, way: Way, mag
                 if relation.hold in ("source", "partitioned"):
                     await db.finish(relation.name)
             while not follower.ended and not any(name in past.versions for name in follower.positions):
-                await follower.epoch()
+                await follower.step()
     return follower.epochs
 
 
@@ -329,23 +306,34 @@ async def write_one(db: streamq.Database, past: Past, write: Write) -> bool:
     return past.write(write)
 
 
+class Collector(Reader):
+    """Collects the rows of a query that only adds some."""
+
+    def __init__(self, db: streamq.Database, sql: str, way: Way) -> None:
+        super().__init__(db, sql, way)
+        self.rows: list[Row] = []
+
+    def take(self, batch: pa.RecordBatch) -> None:
+        """Add a batch."""
+        self.rows += rows_of(pa.Table.from_batches([batch]))
+
+
 async def follow_final(db: streamq.Database, query: Query, story: Story, way: Way) -> None:
     """Let the story happen, read EMIT FINAL to its end, and compare with DuckDB's answer over everything."""
     past = Past(story.relations)
     for write in story.writes[: story.before]:
         await write_one(db, past, write)
-    sql = emitting(query.sql, "FINAL")
     with anyio.fail_after(PATIENCE_S):
-        async with db.query(sql, epoch_rows=way.epoch_rows, partitions=way.partitions, batch_rows=way.batch_rows) as stream:
-            await stream.start()
-            assert stream.changelog == "append"
+        async with Collector(db, emitting(query.sql, "FINAL"), way) as reader:
+            assert reader.stream.changelog == "append"
             for write in story.writes[story.before :]:
                 await write_one(db, past, write)
             for relation in story.relations:
                 if relation.hold in ("source", "partitioned"):
                     await db.finish(relation.name)
-            answer = rows_of(await stream.read_all())
+            while not reader.ended:
+                await reader.step()
     with connect_oracle({name: past.rows(name, past.written(name)) for name in past.relations}) as oracle:
         right = rows_of(oracle.sql(query.oracle or query.sql).to_arrow_table())
-    wrong = bag_differences(answer, right)
+    wrong = bag_differences(reader.rows, right)
     assert not wrong, wrong
