@@ -80,6 +80,7 @@ class Database:
         self._catalog = catalog
         self._planner = planner
 
+        self._creating = anyio.Lock()
     # Queries
 
     def query(
@@ -292,7 +293,9 @@ class Database:
 
     async def _create_view(self, statement: CreateView, params: Parameters) -> ExecuteResult:
         create_view = await self._in_thread(_view_creation)
-        made = await create_view(statement, params, self._catalog, self._planner, self._host)
+        # One after the other: IF NOT EXISTS finds what was being created.
+        async with self._creating:
+            made = await create_view(statement, params, self._catalog, self._planner, self._host)
         return ExecuteResult(f"create materialized view{'' if made else ' (exists)'}", 0)
 
     async def _plan(self, select: Select, params: Parameters, partitions: int | None) -> PlannedQuery:

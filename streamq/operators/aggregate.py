@@ -26,7 +26,7 @@ class AggregateOperator:
 
     def __init__(self, node: Aggregate, context: OperatorContext) -> None:
         (schema,), (retracts,) = context.schemas, context.retracts
-        self._node = node
+        self._node, self._retracts = node, retracts
         self._key_schema = pa.schema([schema.field(name) for name in node.keys])
         self._groups = _Groups(self._key_schema) if node.keys else _OneGroup(exists=context.is_idle(node))
         self._accumulators = Accumulators(node.calls, schema, retracts=retracts)
@@ -39,16 +39,14 @@ class AggregateOperator:
 
     def process(self, inputs: Sequence[Delta], epoch: Epoch) -> Delta:
         (delta,) = inputs
+        old = self._groups.all_below
         codes = self._groups.encode(delta.rows, self._node.keys)
         touched = self._groups.touched(codes)
-        existed = self._groups.exist(self._accumulators.counts(touched))
+        existed = touched < old if old is not None else self._groups.exist(self._accumulators.counts(touched))
         before = self._rows(touched[existed]) if self._needs_before else None
         self._accumulators.update(codes, delta.rows, delta.weights)
-        counts = self._accumulators.counts(touched)
-        if self._node.ttl_us is None:
-            assert bool((counts >= 0).all()), f"{self._node.id}: a row was withdrawn that is not there"
         self._groups.start()
-        exist = self._groups.exist(counts)
+        exist = self._exist(touched)
         self._note_closing(touched[exist & ~existed])
         change = self._change(touched, existed, exist, before)
         self._forget(touched[~exist])
@@ -58,6 +56,15 @@ class AggregateOperator:
             change = Delta(self._rows(due))
         self._forget(due)
         return change
+
+    def _exist(self, touched: Codes) -> NDArray[np.bool_]:
+        """Tell which groups exist after an epoch that touched them: all of them, where no row is ever withdrawn."""
+        if not self._retracts:
+            return np.ones(len(touched), np.bool_)
+        counts = self._accumulators.counts(touched)
+        if self._node.ttl_us is None:
+            assert bool((counts >= 0).all()), f"{self._node.id}: a row was withdrawn that is not there"
+        return self._groups.exist(counts)
 
     @property
     def _needs_before(self) -> bool:
@@ -144,7 +151,6 @@ class _Groups:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._index = KeyIndex(schema)
-        self._places = np.zeros(0, np.int64)
 
     @property
     def rows(self) -> int:
@@ -152,7 +158,12 @@ class _Groups:
 
     @property
     def bytes(self) -> int:
-        return self._index.bytes + self._places.nbytes
+        return self._index.bytes
+
+    @property
+    def all_below(self) -> int | None:
+        """The code below which all codes are those of groups, and which no group has yet; None if there is no such code."""
+        return self._index.capacity if self._index.rows == self._index.capacity else None
 
     def encode(self, rows: pa.RecordBatch, keys: Sequence[str]) -> Codes:
         return self._index.encode([rows.column(name) for name in keys])
@@ -191,6 +202,7 @@ class _OneGroup:
         self._idle = exists
         self.rows = 0
         self.bytes = 0
+        self.all_below: int | None = None
 
     def encode(self, rows: pa.RecordBatch, keys: Sequence[str]) -> Codes:
         return np.zeros(rows.num_rows, np.int64)
@@ -222,8 +234,11 @@ class _OneGroup:
 
 def _changelog(gone: pa.RecordBatch, there: pa.RecordBatch, existed: NDArray[np.bool_]) -> Delta:
     """Give one row a group, with what happened to it; `existed` tells which of those that are there are not new."""
-    ops = _OPS.take(pa.array(np.concatenate([np.zeros(gone.num_rows, np.int64), np.where(existed, 1, 2)])))
-    rows = pa.concat_batches([gone, there])
+    if gone.num_rows == 0 and existed.all():
+        rows, ops = there, pa.repeat(_OPS[1], there.num_rows)
+    else:
+        rows = pa.concat_batches([gone, there]) if gone.num_rows else there
+        ops = _OPS.take(pa.array(np.concatenate([np.zeros(gone.num_rows, np.int64), np.where(existed, 1, 2)])))
     return Delta(pa.RecordBatch.from_arrays([*rows.columns, ops], schema=rows.schema.append(pa.field(OP, pa.string()))))
 
 

@@ -354,6 +354,20 @@ async def test_names_are_taken_once(db: streamq.Database) -> None:
     assert len(await db.queries()) == 1
 
 
+async def test_a_view_is_created_once(db: streamq.Database) -> None:
+    """Of several that create it at once if it does not exist, one does, and the others find it."""
+    kinds: list[str] = []
+
+    async def create() -> None:
+        kinds.append((await db.execute("CREATE MATERIALIZED VIEW IF NOT EXISTS v AS SELECT n FROM s")).kind)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(create)
+    assert sorted(kinds) == ["create materialized view", *["create materialized view (exists)"] * 2]
+    assert len(await db.queries()) == 1
+
+
 async def test_both_kinds_of_views_are_told_apart(db: streamq.Database) -> None:
     """SHOW, DESCRIBE, the queries and the statistics say which is which."""
     await db.execute("CREATE VIEW plain AS SELECT n FROM s")

@@ -199,8 +199,11 @@ def merge(
     moments: int,
 ) -> Any:
     """Add what other records keep to records, or take it out (`sign` -1: counts and sums of integers). Gives how many sums overflowed."""
-    overflows = 0
-    for row in range(len(codes)):
+    overflows, rows = 0, len(codes)
+    for row in range(rows):
+        if row + AHEAD < rows:
+            prefetch(record_at(chunks, codes[row + AHEAD], width))
+            prefetch(record_at(other_chunks, others[row + AHEAD], width))
         record, other = record_at(chunks, codes[row], width), record_at(other_chunks, others[row], width)
         if rows_at >= 0:
             store(record, load(record) + sign * load(other))

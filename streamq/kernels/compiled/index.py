@@ -402,8 +402,10 @@ def hash_kept(record: int, compared: int, kept: int) -> Any:
 @compiled
 def gather(codes: Any, chunks: Any, width: int, first: int, out: Any) -> None:
     """Give words of records: `out` has a row per word, the first being `first`, and a column per code."""
-    count = out.shape[0]
-    for row in range(len(codes)):
+    count, rows = out.shape[0], len(codes)
+    for row in range(rows):
+        if row + AHEAD < rows:
+            prefetch(record_at(chunks, codes[row + AHEAD], width) + 8 * first)
         record = record_at(chunks, codes[row], width) + 8 * first
         for number in range(count):
             out[number, row] = load(record + 8 * number)
@@ -436,8 +438,10 @@ def gather_bytes(codes: Any, chunks: Any, width: int, bytes_at: int, offsets: An
 @compiled
 def mark(codes: Any, chunks: Any, number: int, out: Any) -> Any:
     """Give each different code once, by marking it with `number`, which no code was marked with before; give how many they are."""
-    count = 0
-    for row in range(len(codes)):
+    count, rows = 0, len(codes)
+    for row in range(rows):
+        if row + AHEAD < rows:
+            prefetch(record_at(chunks, codes[row + AHEAD], 1))
         record = record_at(chunks, codes[row], 1)
         # Without a branch, which could not be foreseen.
         out[count] = codes[row]
