@@ -60,9 +60,13 @@ def _counted(leaf: str, time: exp.Column, timed: Timed, horizon: str) -> str:
     def end(far: str) -> str:
         return f"({at} - to_microseconds({far})) + to_microseconds({size})"
 
-    steps = f"({size - 1} - {nearest}) // {slide}"
+    steps = f"({size - 1} - {nearest}) // {slide}" if size % slide else str(size // slide - 1)
     kept = f"len(list_filter(range({nearest}, {size}, {slide}), lambda {_HOP}: {end(_HOP)} > {horizon}))"
-    number = f"CASE WHEN coalesce({end(f'({nearest} + ({steps}) * {slide})')} > {horizon}, true) THEN {steps} + 1 ELSE {kept} END"
+    every = f"{steps} + 1" if size % slide else str(size // slide)
+    first = end(f"({nearest} + ({steps}) * {slide})")
+    # All windows of a row end after it, which is cheaper to see than when the first one does.
+    whole = f"WHEN coalesce({at} >= {horizon}, true) THEN {every} WHEN {first} > {horizon} THEN {every}"
+    number = f"CASE {whole} ELSE {kept} END"
     near = f"SELECT *, {sql_of(distance(time, slide, timed.offset))} AS {nearest} FROM {leaf}"
     counted = f"SELECT *, CASE WHEN {nearest} < {size} THEN {number} ELSE 0 END AS {count} FROM ({near})"
     return f"(SELECT *, {nearest} + ({count} - 1) * {slide} AS {name_sql(DISTANCE)} FROM ({counted}))"

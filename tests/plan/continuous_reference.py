@@ -17,6 +17,7 @@ from streamq.plan.dataflow import (
     INPUT,
     OP,
     WEIGHT,
+    WINDOWS,
     Aggregate,
     Broadcast,
     Dataflow,
@@ -26,6 +27,7 @@ from streamq.plan.dataflow import (
     Gather,
     Hash,
     Hold,
+    Hop,
     Join,
     Keep,
     Lookup,
@@ -134,6 +136,8 @@ class Reference:
                 return pa.concat_tables([table.rename_columns(node.schema.names) for table in inputs])
             case Aggregate():
                 return self._aggregate(node, inputs[0])
+            case Hop():
+                return self._hop(node, inputs[0])
             case Recompute():
                 return self._recompute(node, inputs)
             case Distinct():
@@ -166,6 +170,14 @@ class Reference:
         op = [f"'insert' AS {quote(OP)}"] if node.emit == "changelog" else []
         group = f" GROUP BY {', '.join(map(quote, node.keys))}" if node.keys else ""
         return self.run(f"SELECT {', '.join([*map(quote, node.keys), *calls, *op])} FROM {quote(INPUT)}{group}", {INPUT: table})
+
+    def _hop(self, node: Hop, table: pa.Table) -> pa.Table:
+        """Repeat every row for its windows, then group."""
+        moved = [f"{quote(bound)} + to_microseconds(hop * {node.slide_us}) AS {quote(bound)}" for bound in node.bounds]
+        repeated = f"SELECT * REPLACE ({', '.join(moved)}) FROM {quote(INPUT)}, range({quote(WINDOWS)}) AS hops(hop)"
+        calls = [f"{_call(call.function, call.argument)} AS {quote(call.name)}" for call in node.calls]
+        keys = [quote(key) for key in node.keys]
+        return self.run(f"SELECT {', '.join([*keys, *calls])} FROM ({repeated}) GROUP BY {', '.join(keys)}", {INPUT: table})
 
     def _recompute(self, node: Recompute, inputs: Sequence[pa.Table]) -> pa.Table:
         """Run the SQL for every key on its own."""
