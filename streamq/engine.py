@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
@@ -24,6 +25,7 @@ from streamq.execution.stages import PlanContext
 from streamq.execution.statements import ExecuteResult, drop, queries_table, run_statement
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics
 from streamq.execution.stream import QueryBatchStream
+from streamq.sql.catalog import RelationInfo
 from streamq.sql.parse import parse_one
 from streamq.sql.statements import CreateView, Drop, Explain, Insert, Parameters, Select, Show
 from streamq.storage.catalog import Catalog
@@ -39,27 +41,48 @@ Args = TypeVarTuple("Args")
 
 
 class connect:
-    """Open a database, in memory and embedded in this program.
+    """Open a database: in memory and embedded in this program, or that of a service.
 
     `target` None is a new, empty database that lives as long as the block. Keyword arguments are the settings of
     `streamq.Config`; what is not given comes from ``STREAMQ_<NAME>`` in the environment. Leaving the block ends every
     query, worker and temporary file of the database.
 
+    A `target` like ``http://127.0.0.1:8471`` is a service (`streamq serve`), which needs ``pip install 'streamq[service]'``. Leaving the
+    block ends the queries that were started in it. `token` is what the service asks of its clients.
+
     Raises:
-        UnsupportedError: `target` names a directory or a service, which this version does not have.
+        UnsupportedError: `target` names a directory, which this version does not have.
         ValueError: a setting is out of range.
     """
 
     def __init__(self, target: str | None = None, *, token: str | None = None, **settings: Any) -> None:
-        if target is not None or token is not None:
-            kind = "a service" if token is not None or "://" in str(target) else "a durable directory"
+        self._opening: AbstractAsyncContextManager[Database, bool | None]
+        if target is not None and target.startswith(("http://", "https://")):
+            from streamq.client import RemoteConnection
+
+            self._opening = RemoteConnection(target, token, Config.load(**settings))
+        elif target is not None or token is not None:
             raise UnsupportedError(
-                f"cannot connect to {target!r}: {kind} is not supported by this version",
-                hint="streamq.connect() opens a database in memory",
+                f"cannot connect to {target!r}: a durable directory is not supported by this version",
+                hint="streamq.connect() opens a database in memory, streamq.connect('http://…') one that a service has",
             )
-        host = self._host = QueryHost(Config.load(**settings))
-        self._catalog = Catalog(host.config)
-        self._planner = Planner(self._catalog, host.config)
+        else:
+            self._opening = _Embedded(Config.load(**settings))
+
+    async def __aenter__(self) -> Database:
+        return await self._opening.__aenter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        return await self._opening.__aexit__(kind, error, trace)
+
+
+class _Embedded:
+    """A database in memory, from its opening to its end."""
+
+    def __init__(self, config: Config) -> None:
+        self._host = QueryHost(config)
+        self._catalog = Catalog(config)
+        self._planner = Planner(self._catalog, config)
 
     async def __aenter__(self) -> Database:
         return Database(await self._host.__aenter__(), self._catalog, self._planner)
@@ -79,8 +102,8 @@ class Database:
         self._host = host
         self._catalog = catalog
         self._planner = planner
-
         self._creating = anyio.Lock()
+
     # Queries
 
     def query(
@@ -104,12 +127,7 @@ class Database:
         Raises:
             ValueError: `batch_rows`, `epoch_rows` or `timeout` is not positive.
         """
-        if batch_rows < 1:
-            raise ValueError(f"batch_rows must be at least 1, not {batch_rows}")
-        if timeout is not None and timeout <= 0:
-            raise ValueError(f"timeout must be positive, not {timeout}")
-        if epoch_rows is not None and epoch_rows < 1:
-            raise ValueError(f"epoch_rows must be at least 1, not {epoch_rows}")
+        check_query_options(timeout, batch_rows, epoch_rows)
 
         async def follow(select: Select, deadline: float) -> RunningQuery:
             planned = await self._in_thread(self._planner.plan_continuous, select, params, partitions)
@@ -118,6 +136,18 @@ class Database:
 
         return self._stream(sql, params, timeout, batch_rows, partitions, follow)
 
+    def snapshot(
+        self,
+        sql: str,
+        params: Parameters = None,
+        *,
+        timeout: float | None = None,
+        batch_rows: int = 32_768,
+        partitions: int | None = None,
+    ) -> QueryBatchStream:
+        """Make a stream of a snapshot query's answer: as `query()` does, but one with EMIT is refused, which has no one answer."""
+        return self._stream(sql, params, timeout, batch_rows, partitions)
+
     async def fetch(self, sql: str, params: Parameters = None, *, timeout: float | None = None, partitions: int | None = None) -> pa.Table:
         """Give the whole answer of a snapshot query.
 
@@ -125,7 +155,7 @@ class Database:
             SqlError: the query cannot be run as written, or is a continuous one.
             QueryError, SourceError: it failed.
         """
-        async with self._stream(sql, params, timeout, 32_768, partitions) as stream:
+        async with self.snapshot(sql, params, timeout=timeout, partitions=partitions) as stream:
             return await stream.read_all()
 
     async def explain(self, sql: str, params: Parameters = None, *, analyze: bool = False) -> str:
@@ -140,6 +170,10 @@ class Database:
         """
         self._host.check_open()
         return await self._explain(await self._in_thread(parse_select, sql), params, analyze)
+
+    async def relations(self) -> tuple[RelationInfo, ...]:
+        """List everything that a query can name: sources, tables, views and what was registered, with their schemas."""
+        return tuple((await self._in_thread(self._catalog.infos)).values())
 
     async def queries(self) -> tuple[QueryStatistics, ...]:
         """List the running queries: of continuous ones, `continuous` tells epochs, late rows, watermarks and state."""
@@ -380,6 +414,16 @@ class Database:
             if isinstance(batches, AsyncGenerator):
                 await batches.aclose()
         return InsertResult(rows, first or 0, last)
+
+
+def check_query_options(timeout: float | None, batch_rows: int, epoch_rows: int | None) -> None:
+    """Raise ValueError for what `Database.query` does not take."""
+    if batch_rows < 1:
+        raise ValueError(f"batch_rows must be at least 1, not {batch_rows}")
+    if timeout is not None and timeout <= 0:
+        raise ValueError(f"timeout must be positive, not {timeout}")
+    if epoch_rows is not None and epoch_rows < 1:
+        raise ValueError(f"epoch_rows must be at least 1, not {epoch_rows}")
 
 
 def _planned_at_once(planner: Planner, select: Select, params: Parameters, partitions: int | None) -> PlannedQuery | QueryAtCut:

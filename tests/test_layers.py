@@ -27,6 +27,7 @@ LAYERS = (
     ("execution",),
     ("streaming",),
     ("connectors",),
+    ("wire",),
     ("engine",),
     ("server", "client", "cli", "metrics"),
 )

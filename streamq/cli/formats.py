@@ -12,8 +12,8 @@ from typing import Literal, Protocol, assert_never
 import pyarrow as pa
 import pyarrow.csv
 
-from streamq.cli.json_lines import JsonLines
 from streamq.cli.sink import ByteSink
+from streamq.wire.json_lines import JsonLines
 
 ByteFormat = Literal["csv", "ndjson", "arrow"]
 

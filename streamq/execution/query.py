@@ -93,6 +93,10 @@ class RunningQuery(ABC):
     def statistics(self) -> QueryStatistics:
         """Tell what the query has done so far."""
 
+    async def current_statistics(self) -> QueryStatistics:
+        """Do what `statistics()` does, where that has to be waited for."""
+        return self.statistics()
+
     @abstractmethod
     def progress(self, complete: bool) -> Progress:
         """Tell where the batch last handed over stands; `complete` if the reader has had the end."""

@@ -146,7 +146,7 @@ class QueryBatchStream:
         Raises:
             StreamNotStarted: before the query has started.
         """
-        return self._started().statistics()
+        return await self._started().current_statistics()
 
     # Letting go
 

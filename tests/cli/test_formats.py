@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from streamq.cli.formats import ByteFormat, open_writer
-from streamq.cli.json_lines import unique_names
+from streamq.wire.json_lines import unique_names
 
 
 class Kept:

@@ -1,0 +1,90 @@
+"""The ASGI application of a database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from streamq.engine import Database, connect
+from streamq.errors import SourceError, StreamqError
+from streamq.server.responses import TooLarge, error_response
+from streamq.server.routes import ROUTES
+from streamq.server.service import Limits, Service
+from streamq.server.unread import ReadToTheEnd
+
+CLIENT_LEFT = 499
+"""What logs show for a request whose client did not wait for the answer."""
+
+
+def app(database: Database | str | None = None, *, limits: Limits | None = None, **settings: Any) -> Starlette:
+    """Make the application that serves a database over HTTP, for an ASGI server, or to be mounted in another application.
+
+    `database` is an open database. Otherwise it is what `streamq.connect()` takes, with its `settings`: that one is opened when the
+    application starts and closed when it ends (which an application that mounts this one would have to pass on).
+
+    Raises:
+        ValueError: settings for a database that is open.
+    """
+    if isinstance(database, Database):
+        if settings:
+            raise ValueError(f"an open database takes no settings: {', '.join(settings)}")
+        service, opened = Service(database, limits or Limits()), None
+    else:
+        service, opened = Service(None, limits or Limits()), connect(database, **settings)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
+        if opened is None:
+            yield {}
+            return
+        async with opened as service.database:
+            try:
+                yield {}
+            finally:
+                service.database = None
+
+    application = Starlette(routes=ROUTES, lifespan=lifespan, exception_handlers=_HANDLERS, middleware=[Middleware(ReadToTheEnd)])
+    application.state.service = service
+    return application
+
+
+async def _streamq_error(request: Request, error: Exception) -> Response:
+    # A relation that does not exist is what a path names wrongly, not what is wrong with rows.
+    service: Service = request.app.state.service
+    name = request.path_params.get("name")
+    if isinstance(error, SourceError) and name is not None:
+        known = {relation.name.lower() for relation in await service.database.relations()}
+        if name.lower() not in known:
+            return error_response(error, 404)
+    return error_response(error)
+
+
+async def _too_large(_: Request, error: Exception) -> Response:
+    return error_response(error, 413)
+
+
+async def _client_left(_: Request, error: Exception) -> Response:
+    return Response(status_code=CLIENT_LEFT)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = error_response(StreamqError(error.detail), error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+_HANDLERS: Mapping[Any, Any] = {
+    StreamqError: _streamq_error,
+    TooLarge: _too_large,
+    ValueError: _streamq_error,
+    ClientDisconnect: _client_left,
+    HTTPException: _http_error,
+}

@@ -1,0 +1,255 @@
+"""What the service answers: a function for each route, from a request to what the database does."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import anyio.to_thread
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from streamq.errors import BindError, SourceError
+from streamq.server.formats import FORMATS, NDJSON, choose_format
+from streamq.server.responses import QueryResponse, error_response, read_body, while_connected
+from streamq.server.service import Service
+from streamq.server.uploads import arrow_pieces, csv_pieces, json_pieces, whole_table
+from streamq.sql.catalog import RelationInfo
+from streamq.storage.text import type_name
+from streamq.wire import arrow
+from streamq.wire.parameters import parameters_from_json
+from streamq.wire.records import to_json
+
+CSV = "text/csv"
+_QUERY_OPTIONS = {"timeout": float, "batch_rows": int, "epoch_rows": int, "partitions": int, "progress": bool}
+
+
+async def query(request: Request) -> Response:
+    """Run a SELECT, and stream its result as the client accepts it. With `snapshot` one with EMIT is refused."""
+    service = _service(request)
+    result = choose_format(request.headers.get("accept", ""))
+    if result is None:
+        raise HTTPException(406, f"results are {', '.join(FORMATS)}: accept one of these")
+    asked = await _asked(request, service, {**_QUERY_OPTIONS, "snapshot": bool})
+    options = {name: asked[name] for name in _QUERY_OPTIONS if asked.get(name) is not None}
+    start = service.database.snapshot if asked.get("snapshot") else service.database.query
+    stream = start(asked["sql"], parameters_from_json(asked), **options)
+    return QueryResponse(service, stream, result)
+
+
+async def execute(request: Request) -> Response:
+    """Run a statement that is not a SELECT. A table in its answer is a list of rows, or an Arrow stream in base64 for who accepts Arrow."""
+    service = _service(request)
+    asked = await _asked(request, service, {})
+    params = parameters_from_json(asked)
+    result = await while_connected(request.receive, lambda: service.database.execute(asked["sql"], params))
+    table: Any = None
+    if result.table is not None:
+        wants_arrow = arrow.CONTENT_TYPE in request.headers.get("accept", "")
+        table = {"arrow": arrow.table_to_text(result.table)} if wants_arrow else to_json(result.table.to_pylist())
+    return JSONResponse({"kind": result.kind, "rows": result.rows, "table": table})
+
+
+async def explain(request: Request) -> Response:
+    """Describe how a query runs; with `analyze` it is run."""
+    service = _service(request)
+    asked = await _asked(request, service, {"analyze": bool})
+    params, analyze = parameters_from_json(asked), bool(asked.get("analyze"))
+    text = await while_connected(request.receive, lambda: service.database.explain(asked["sql"], params, analyze=analyze))
+    return JSONResponse({"text": text})
+
+
+async def insert(request: Request) -> Response:
+    """Write rows as they come: an Arrow IPC stream, JSON lines or CSV. An error says how many rows had gone in before.
+
+    With ``?whole=true`` an Arrow stream is written whole, or not at all.
+    """
+    service = _service(request)
+    name, limit = request.path_params["name"], service.limits.max_insert_bytes
+    if _content_type(request) == arrow.CONTENT_TYPE and request.query_params.get("whole") == "true":
+        table = await whole_table(request, limit)
+        return JSONResponse(to_json(await while_connected(request.receive, lambda: service.database.insert(name, table))))
+    pieces: AsyncIterator[object]
+    match _content_type(request):
+        case arrow.CONTENT_TYPE:
+            pieces = arrow_pieces(request, limit)
+        case "application/x-ndjson" | "application/jsonl" | "application/jsonlines":
+            pieces = json_pieces(request, limit)
+        case "text/csv":
+            pieces = csv_pieces(request, limit, (await _relation(service, name)).schema)
+        case other:
+            raise HTTPException(415, f"rows are {arrow.CONTENT_TYPE}, {NDJSON} or {CSV}, not {other or 'of no content type'}")
+    result = await service.database.insert(name, pieces)
+    return JSONResponse(to_json(result))
+
+
+async def finish(request: Request) -> Response:
+    """End a pushed source."""
+    await _service(request).database.finish(request.path_params["name"])
+    return JSONResponse({})
+
+
+async def register(request: Request) -> Response:
+    """Keep an Arrow IPC stream as a relation."""
+    service = _service(request)
+    if _content_type(request) != arrow.CONTENT_TYPE:
+        raise HTTPException(415, f"a relation is registered as {arrow.CONTENT_TYPE}")
+    table = await whole_table(request, service.limits.max_register_bytes)
+    name = request.path_params["name"]
+    try:
+        await service.database.register(name, table, watermark=request.query_params.get("watermark"))
+    except (BindError, SourceError) as error:
+        taken = any(relation.name.lower() == name.lower() for relation in await service.database.relations())
+        return error_response(error, 409 if taken else None)
+    return JSONResponse({"rows": table.num_rows}, 201)
+
+
+async def unregister(request: Request) -> Response:
+    """Forget a registered relation."""
+    await _service(request).database.unregister(request.path_params["name"])
+    return JSONResponse({})
+
+
+async def relations(request: Request) -> Response:
+    """List what queries can name."""
+    return JSONResponse([_relation_record(relation) for relation in await _service(request).database.relations()])
+
+
+async def relation(request: Request) -> Response:
+    """Describe one relation."""
+    return JSONResponse(_relation_record(await _relation(_service(request), request.path_params["name"])))
+
+
+async def queries(request: Request) -> Response:
+    """List the running queries."""
+    return JSONResponse(to_json(await _service(request).database.queries()))
+
+
+async def query_statistics(request: Request) -> Response:
+    """Tell what one running query has done so far."""
+    query_id = request.path_params["id"]
+    for running in await _service(request).database.queries():
+        if running.query_id == query_id:
+            return JSONResponse(to_json(running))
+    raise HTTPException(404, f"there is no running query {query_id!r}")
+
+
+async def cancel(request: Request) -> Response:
+    """Abort a query, and answer when nothing of it is left: with its last statistics, if it was one of this service's clients'."""
+    service, query_id = _service(request), request.path_params["id"]
+    stream = service.stream(query_id)
+    if not await service.database.cancel(query_id):
+        raise HTTPException(404, f"there is no running query {query_id!r}")
+    return JSONResponse({"cancelled": True, "statistics": None if stream is None else to_json(await stream.statistics())})
+
+
+async def statistics(request: Request) -> Response:
+    """Tell what the database has done so far and what it holds."""
+    return JSONResponse(to_json(await _service(request).database.statistics()))
+
+
+async def metrics(request: Request) -> Response:
+    """Give the statistics to Prometheus."""
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise HTTPException(501, "metrics need prometheus-client: pip install 'streamq[metrics]'")
+    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+    from streamq.metrics import collector
+
+    registry = CollectorRegistry()
+    registry.register(collector(_service(request).database))
+    return Response(await anyio.to_thread.run_sync(generate_latest, registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def healthz(_: Request) -> Response:
+    """Say that the process answers."""
+    return PlainTextResponse("ok\n")
+
+
+async def readyz(request: Request) -> Response:
+    """Say whether requests are welcome."""
+    return PlainTextResponse("ready\n") if _service(request).ready else PlainTextResponse("not ready\n", 503)
+
+
+ROUTES: Sequence[Route] = (
+    Route("/v1/query", query, methods=["POST"]),
+    Route("/v1/execute", execute, methods=["POST"]),
+    Route("/v1/explain", explain, methods=["POST"]),
+    Route("/v1/relations", relations, methods=["GET"]),
+    Route("/v1/relations/{name:path}/rows", insert, methods=["POST"]),
+    Route("/v1/relations/{name:path}/finish", finish, methods=["POST"]),
+    Route("/v1/relations/{name:path}", relation, methods=["GET"]),
+    Route("/v1/relations/{name:path}", register, methods=["PUT"]),
+    Route("/v1/relations/{name:path}", unregister, methods=["DELETE"]),
+    Route("/v1/queries", queries, methods=["GET"]),
+    Route("/v1/queries/{id}", query_statistics, methods=["GET"]),
+    Route("/v1/queries/{id}", cancel, methods=["DELETE"]),
+    Route("/v1/statistics", statistics, methods=["GET"]),
+    Route("/metrics", metrics, methods=["GET"]),
+    Route("/healthz", healthz, methods=["GET"]),
+    Route("/readyz", readyz, methods=["GET"]),
+)
+"""The routes of the service."""
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _content_type(request: Request) -> str:
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise HTTPException(415, "send the body as it is: compressed ones are not taken")
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _asked(request: Request, service: Service, options: dict[str, type]) -> dict[str, Any]:
+    """Read a request in JSON: `sql`, parameters, and options of these types.
+
+    Raises:
+        HTTPException, ValueError: it is none, or has other members.
+    """
+    if _content_type(request) != "application/json":
+        raise HTTPException(415, 'send {"sql": "…", "params": […]} with the content type application/json')
+    body = await read_body(request, service.limits.max_request_bytes)
+    try:
+        asked = json.loads(body)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"the request is no JSON: {error}") from None
+    if not isinstance(asked, dict) or not isinstance(asked.get("sql"), str):
+        raise ValueError('the request is no object with the member "sql", a text')
+    unknown = asked.keys() - {"sql", "params", "params_arrow", "params_named"} - options.keys()
+    if unknown:
+        raise ValueError(f"the request has unknown members: {', '.join(sorted(unknown))}")
+    for name, kind in options.items():
+        value = asked.get(name)
+        fits = isinstance(value, int | float if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+        if value is not None and not fits:
+            raise ValueError(f"{name} must be of type {kind.__name__}, not {value!r}")
+    return asked
+
+
+async def _relation(service: Service, name: str) -> RelationInfo:
+    found = {relation.name.lower(): relation for relation in await service.database.relations()}
+    if name.lower() not in found:
+        raise SourceError(f"there is no relation {name!r}")
+    return found[name.lower()]
+
+
+def _relation_record(relation: RelationInfo) -> dict[str, Any]:
+    columns = [{"name": field.name, "type": type_name(field.type), "nullable": field.nullable} for field in relation.schema]
+    return {
+        "name": relation.name,
+        "kind": relation.kind,
+        "columns": columns,
+        "primary_key": list(relation.primary_key),
+        "watermark": None if relation.watermark is None else {"column": relation.watermark[0], "expression": relation.watermark[1]},
+        "system_columns": relation.system_columns,
+        "view_sql": relation.view_sql,
+        "arrow_schema": b64encode(relation.schema.serialize()).decode(),
+    }

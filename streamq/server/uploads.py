@@ -1,0 +1,186 @@
+"""Rows that clients send: batch by batch, as fast as the database takes them, and no faster."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import anyio.to_thread
+import pyarrow as pa
+import pyarrow.csv
+from starlette.requests import Request
+
+from streamq.errors import ResourceLimit, SourceError
+from streamq.wire import arrow
+from streamq.wire.arrow import ArrowDecoder, NotArrow
+
+BLOCK_BYTES = 1 << 20
+"""Text is converted in blocks of this size: each is a batch of its own."""
+
+
+async def arrow_pieces(request: Request, max_bytes: int) -> AsyncIterator[pa.RecordBatch]:
+    """Read the body as an Arrow IPC stream, batch by batch.
+
+    Raises:
+        SourceError: it is no such stream, or has no end; or the sender has no more rows, and says why (`streamq.error`).
+    """
+    decoder = ArrowDecoder(max_bytes)
+    try:
+        async with aclosing(request.stream()) as body:
+            async for data in body:
+                for decoded in decoder.feed(data):
+                    if (failure := decoded.metadata.get(arrow.ERROR)) is not None:
+                        raise SourceError(str(failure.get("message")))
+                    await anyio.to_thread.run_sync(_check_values, [decoded.batch])
+                    yield decoded.batch
+    except NotArrow as error:
+        raise SourceError(str(error)) from error
+    if not decoder.ended:
+        raise SourceError("the body ended before the Arrow stream did: what came after the last whole batch is lost")
+
+
+async def json_pieces(request: Request, max_bytes: int) -> AsyncIterator[list[Any]]:
+    """Read the body as JSON lines, a row each; gives them in blocks.
+
+    Raises:
+        SourceError: a line is no JSON.
+        ResourceLimit: a line is larger than `max_bytes`.
+    """
+    line = 1
+    async with aclosing(_blocks(request, max_bytes, quoted=False)) as blocks:
+        async for block in blocks:
+            rows = await anyio.to_thread.run_sync(_json_rows, block, line)
+            line += block.count(b"\n")
+            if rows:
+                yield rows
+
+
+async def csv_pieces(request: Request, max_bytes: int, schema: pa.Schema) -> AsyncIterator[pa.Table]:
+    """Read the body as CSV whose first line names columns of `schema`; gives its rows in blocks. An empty field is NULL.
+
+    Raises:
+        SourceError: a line has too few or too many fields, or a value is not of its column's type.
+        ResourceLimit: a line is larger than `max_bytes`.
+    """
+    names: list[str] | None = None
+    async with aclosing(_blocks(request, max_bytes, quoted=True)) as blocks:
+        async for block in blocks:
+            rows = block
+            if names is None:
+                names, rows = _csv_header(block)
+            if rows:
+                yield await anyio.to_thread.run_sync(_csv_table, rows, names, schema)
+
+
+async def whole_table(request: Request, max_bytes: int) -> pa.Table:
+    """Read the body as an Arrow IPC stream, whole.
+
+    Raises:
+        SourceError: it is no such stream, or has no end.
+        ResourceLimit: it is larger than `max_bytes`.
+    """
+    decoder = ArrowDecoder(max_bytes)
+    batches, size = [], 0
+    try:
+        async with aclosing(request.stream()) as body:
+            async for data in body:
+                size += len(data)
+                if size > max_bytes:
+                    raise ResourceLimit(f"what is to be written at once is larger than the {max_bytes:,} bytes that this service takes")
+                batches += [decoded.batch for decoded in decoder.feed(data)]
+    except NotArrow as error:
+        raise SourceError(str(error)) from error
+    if not decoder.ended:
+        raise SourceError("the body ended before the Arrow stream did")
+    assert decoder.schema is not None, "a stream that has ended had a schema"
+    await anyio.to_thread.run_sync(_check_values, batches)
+    return pa.Table.from_batches(batches, schema=decoder.schema)
+
+
+async def _blocks(request: Request, max_bytes: int, *, quoted: bool) -> AsyncGenerator[bytes]:
+    """Cut the body into blocks at ends of lines; of CSV, at those that are not in quotes."""
+    held = bytearray()
+    async with aclosing(request.stream()) as body:
+        async for data in body:
+            held += data
+            if len(held) < BLOCK_BYTES:
+                continue
+            end = _last_line_end(held, quoted)
+            if end:
+                yield bytes(held[:end])
+                del held[:end]
+            elif len(held) > max_bytes:
+                raise ResourceLimit(f"a line is larger than the {max_bytes:,} bytes that this service takes")
+    if held:
+        yield bytes(held)
+
+
+def _last_line_end(text: bytearray, quoted: bool) -> int:
+    """Give the length up to the last end of a line; 0 if there is none.
+
+    >>> _last_line_end(bytearray(b'a,"x' + b"\\n" + b'y"' + b"\\n" + b'b,"' + b"\\n"), True)
+    8
+    """
+    end = text.rfind(b"\n") + 1
+    while quoted and end and text.count(b'"', 0, end) % 2:
+        end = text.rfind(b"\n", 0, end - 1) + 1
+    return end
+
+
+def _json_rows(block: bytes, first_line: int) -> list[Any]:
+    return [_json_row(line, number) for number, line in enumerate(block.splitlines(), first_line) if line.strip()]
+
+
+def _json_row(line: bytes, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SourceError(f"line {number} is no JSON: {error}") from None
+
+
+def _csv_header(block: bytes) -> tuple[list[str], bytes]:
+    end = next((end for end in _line_ends(block) if block.count(b'"', 0, end) % 2 == 0), len(block))
+    try:
+        return next(csv.reader(io.StringIO(block[:end].decode("utf-8-sig"), newline="")), []), block[end:]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"the first line does not name columns: {error}") from None
+
+
+def _line_ends(block: bytes) -> Iterator[int]:
+    end = 0
+    while end := block.find(b"\n", end) + 1:
+        yield end
+
+
+def _csv_table(block: bytes, names: list[str], schema: pa.Schema) -> pa.Table:
+    known = {field.name.lower(): field.type for field in schema}
+    types = {name: _csv_type(known[name.lower()]) if name.lower() in known else pa.string() for name in names}
+    try:
+        return pa.csv.read_csv(
+            io.BytesIO(block),
+            read_options=pa.csv.ReadOptions(column_names=names, use_threads=False),
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowException as error:
+        raise SourceError(f"the body is no CSV of these columns: {error}") from None
+
+
+def _csv_type(kind: pa.DataType) -> pa.DataType:
+    """Give what a field is read as: text, of which times and decimals are made later, but for what text cannot become by itself."""
+    return kind if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) else pa.string()
+
+
+def _check_values(batches: list[pa.RecordBatch]) -> None:
+    """Look at every value: a sender's offsets must not point outside of its buffers."""
+    try:
+        for batch in batches:
+            batch.validate(full=True)
+    except pa.ArrowException as error:
+        raise SourceError(f"the body is no valid Arrow data: {error}") from error

@@ -1,0 +1,247 @@
+"""Arrow IPC streams, piece by piece: bytes as they are ready to go, batches as soon as all their bytes have come.
+
+Nothing here reads or writes. `ArrowEncoder` gives the bytes of every batch; `ArrowDecoder` takes bytes cut anywhere, and finds by the
+lengths in the messages where a batch ends.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+CONTENT_TYPE = "application/vnd.apache.arrow.stream"
+QUERY, PROGRESS, END, ERROR = (f"streamq.{name}" for name in ("query", "progress", "end", "error"))
+"""Keys of metadata: of a schema, of a batch, of the last batch, and of the batch that is there in place of an end."""
+MAX_METADATA_BYTES = 64 << 20
+"""The description of a batch or a schema is far smaller: what claims more is no Arrow stream."""
+_CONTINUATION = 0xFFFFFFFF
+_SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
+
+
+class NotArrow(ValueError):
+    """The bytes are no Arrow IPC stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A batch and its metadata, of which values are JSON."""
+
+    batch: pa.RecordBatch
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ArrowEncoder:
+    """Writes one stream. The bytes of a call are to be sent before those of the next."""
+
+    def __init__(self, schema: pa.Schema, query: object | None = None) -> None:
+        own = {} if query is None else {QUERY: json.dumps(query)}
+        self.schema = schema.with_metadata({**(schema.metadata or {}), **own} or None)
+        self._empty = empty_batch(self.schema)
+        self._sink = _Sink()
+        self._writer = pa.ipc.new_stream(self._sink, self.schema)
+        self.begun = False
+
+    def encode(self, batch: pa.RecordBatch, metadata: Mapping[str, object] | None = None) -> bytes:
+        """Give a batch's bytes; before those of the first, the schema's."""
+        if batch.schema.metadata != self.schema.metadata:
+            batch = batch.replace_schema_metadata(self.schema.metadata)
+        custom = None if not metadata else {key: json.dumps(value) for key, value in metadata.items()}
+        self._writer.write_batch(batch, custom_metadata=custom)
+        self.begun = True
+        return self._sink.take()
+
+    def note(self, metadata: Mapping[str, object]) -> bytes:
+        """Give the bytes of a batch that has metadata and no rows."""
+        return self.encode(self._empty, metadata)
+
+    def end(self) -> bytes:
+        """Give the end-of-stream marker."""
+        self._writer.close()
+        return self._sink.take()
+
+
+class ArrowDecoder:
+    """Reads one stream from bytes as they come."""
+
+    def __init__(self, max_message_bytes: int | None = None) -> None:
+        self.ended = False
+        self._max_message_bytes = max_message_bytes
+        self._pieces: list[bytes | memoryview] = []
+        self._have = 0
+        self._need = 8
+        self._messages = _Messages()
+        self._reader: pa.RecordBatchStreamReader | None = None
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The schema, with all its metadata, as soon as it has come."""
+        return None if self._reader is None else self._reader.schema
+
+    def feed(self, data: bytes) -> Iterator[Decoded]:
+        """Take bytes, and give the batches that they complete. To be iterated to its end before the next call.
+
+        Raises:
+            NotArrow: they are no Arrow stream, or a message is larger than allowed.
+        """
+        self._pieces.append(data)
+        self._have += len(data)
+        while self._have >= self._need and not self.ended:
+            # Copied once all of a message is there, and hardly ever before: its head comes in one piece.
+            whole = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            self._pieces = [whole]
+            size, kind = _measure(whole)
+            if self._max_message_bytes is not None and size > self._max_message_bytes:
+                raise NotArrow(f"a message of {size:,} bytes is larger than the {self._max_message_bytes:,} that are allowed")
+            self._need = size
+            if kind is None or self._have < size:
+                self.ended = kind is None and size == 0
+                continue
+            view = memoryview(whole)
+            self._pieces, self._have, self._need = [bytes(view[size:])], self._have - size, 8
+            decoded = self._read(view[:size], kind)
+            if decoded is not None:
+                yield decoded
+
+    def _read(self, message: memoryview, kind: int) -> Decoded | None:
+        self._messages.append(message)
+        try:
+            if kind == _SCHEMA:
+                self._reader = pa.ipc.open_stream(self._messages)
+                return None
+            if self._reader is None or kind not in (_DICTIONARY, _BATCH):
+                raise NotArrow("the stream does not begin with a schema")
+            if kind == _DICTIONARY:
+                return None
+            batch, custom = self._reader.read_next_batch_with_custom_metadata()
+            batch.validate()
+            return Decoded(batch, {} if custom is None else {key.decode(): json.loads(value) for key, value in custom.items()})
+        except (pa.ArrowException, StopIteration, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise NotArrow(f"the body is no Arrow IPC stream: {error}") from error
+
+
+def query_metadata(schema: pa.Schema) -> tuple[pa.Schema, Any]:
+    """Take what the service says of a query out of a schema: gives the query's own schema, and what was said, None for nothing.
+
+    >>> query_metadata(ArrowEncoder(pa.schema([("n", pa.int64())]), {"id": "q1"}).schema)[1]
+    {'id': 'q1'}
+    """
+    metadata = dict(schema.metadata or {})
+    said = metadata.pop(QUERY.encode(), None)
+    return schema.with_metadata(metadata or None), None if said is None else json.loads(said)
+
+
+def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
+    """Make a batch without rows."""
+    return pa.RecordBatch.from_arrays([pa.array([], kind) for kind in schema.types], schema=schema)
+
+
+def table_to_text(table: pa.Table) -> str:
+    """Give a small table as text for JSON."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return b64encode(sink.getvalue()).decode()
+
+
+def table_from_text(text: str) -> pa.Table:
+    """Make the table of `table_to_text`."""
+    return pa.ipc.open_stream(b64decode(text)).read_all()
+
+
+def _measure(data: bytes | memoryview) -> tuple[int, int | None]:
+    """Give the size of the message that begins here and what it is; while too little is there to tell, how much must be, and None.
+
+    The end-of-stream marker has size 0. See "Encapsulated message format" in Arrow's specification of IPC.
+    """
+    mark, length = struct.unpack_from("<Ii", data)
+    if mark != _CONTINUATION or length < 0 or length > MAX_METADATA_BYTES:
+        raise NotArrow("the body is no Arrow IPC stream: a message begins with other bytes")
+    if length == 0:
+        return 0, None
+    if len(data) < 8 + length:
+        return 8 + length, None
+    head = memoryview(data)[8 : 8 + length]
+    try:
+        kind, body = _scalar(head, 1, "<B"), _scalar(head, 3, "<q")
+    except struct.error:
+        raise NotArrow("the body is no Arrow IPC stream: a message has no head") from None
+    if body < 0:
+        raise NotArrow("the body is no Arrow IPC stream: a message has a negative length")
+    return 8 + length + body, kind
+
+
+def _scalar(table: memoryview, number: int, form: str) -> int:
+    """Read a field of the flatbuffer's root table; 0 where it is left out."""
+    (root,) = struct.unpack_from("<I", table)
+    (back,) = struct.unpack_from("<i", table, root)
+    fields = root - back
+    (size,) = struct.unpack_from("<H", table, fields)
+    place = 4 + 2 * number
+    if place + 2 > size:
+        return 0
+    (offset,) = struct.unpack_from("<H", table, fields + place)
+    return int(struct.unpack_from(form, table, root + offset)[0]) if offset else 0
+
+
+class _Sink:
+    """The file that a writer of Arrow writes to: keeps what was written until it is taken."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._pieces: list[Any] = []
+
+    def write(self, data: Any) -> int:
+        self._pieces.append(data)
+        return len(data)
+
+    def take(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
+    def flush(self) -> None:
+        """Do nothing: what was written waits to be taken."""
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _Messages:
+    """The file that a reader of Arrow reads from: whole messages, which it asks for in pieces."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._messages: list[memoryview] = []
+
+    def append(self, message: memoryview) -> None:
+        self._messages.append(message)
+
+    def read(self, size: int) -> memoryview:
+        """Give the next bytes, which are never of two messages, without copying them."""
+        if not self._messages:
+            return memoryview(b"")
+        piece, rest = self._messages[0][:size], self._messages[0][size:]
+        self._messages[:1] = [rest] if rest else []
+        return piece
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
