@@ -185,11 +185,11 @@ class _Side:
     def forget(self, horizon: int | None) -> Delta | None:
         """Forget what the horizon has passed; give those of an outer side's rows that had no match.
 
-        Rows by key are looked through only once they have doubled, so that it costs no more than their coming did.
+        Rows by key are looked through only once they have doubled, so that it costs no more than their coming did, and at the end.
         """
         if self._end is None or horizon is None:
             return None
-        if self.rows.num_rows > 2 * self._kept + _FEW:
+        if self.rows.num_rows > 2 * self._kept + _FEW or horizon == NEVER:
             rows, numbers = self.rows.all()
             when = self.moments(Delta(rows))
             assert when is not None
