@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -150,7 +150,7 @@ def late_rows_error(select: Select, message: str, hint: str) -> BindError:
 # What a query that never ends cannot have
 
 
-def check_continuous(select: Select, tree: exp.Expr, names: Iterable[str]) -> None:
+def check_continuous(select: Select, tree: exp.Expr, names: Sequence[str]) -> None:
     """Check a continuous query's text. `tree` has its views expanded, `names` are those of its output columns.
 
     Raises:
@@ -158,6 +158,7 @@ def check_continuous(select: Select, tree: exp.Expr, names: Iterable[str]) -> No
     """
     _check_order(select)
     _check_names(select, names)
+    _check_own_names(select, [*names, *(part.name for part in tree.find_all(exp.Identifier))])
     _check_functions(select, tree)
 
 
@@ -180,6 +181,17 @@ def _check_names(select: Select, names: Iterable[str]) -> None:
                 select, f"two columns of the result are called {name}: changes are told by names", name, f"rename one: … AS {name}_2", 1
             )
         seen.add(name.lower())
+
+
+def _check_own_names(select: Select, names: Iterable[str]) -> None:
+    own = next((name for name in names if name.startswith("#")), None)
+    if own is not None:
+        raise text_error(
+            select,
+            f"{own}: in continuous queries, names that begin with # are streamq's own",
+            own,
+            "give the column another name where its relation is made, and name results otherwise",
+        )
 
 
 def _check_functions(select: Select, tree: exp.Expr) -> None:

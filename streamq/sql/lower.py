@@ -18,6 +18,7 @@ from streamq.sql.binder import SYSTEM_TABLES, WATERMARKED_TABLES, BinderSession,
 from streamq.sql.block import lower_select
 from streamq.sql.catalog import WATERMARK, CatalogView
 from streamq.sql.closing import window_columns
+from streamq.sql.collation import carries_collation
 from streamq.sql.columns import NotLowered
 from streamq.sql.continuous import text_error
 from streamq.sql.diagnostics import find_word
@@ -107,6 +108,8 @@ class Lowering:
     def _lower(self, node: exp.Expr, ctes: CteScope, schema: pa.Schema) -> Query:
         if is_volatile(node):
             raise NotLowered("volatile function")
+        if carries_collation(node):
+            raise NotLowered("COLLATE")
         inner = self._enter(node, ctes)
         if isinstance(node, exp.Select):
             found = session_rows(node) if self.continuous is not None else None
@@ -301,6 +304,8 @@ class Lowering:
         alias = item.args.get("alias")
         plain = not any(item.args.get(part) for part in ("joins", "laterals", "pivots", "sample"))
         if found is None or found[2] or not plain or (alias is not None and alias.args.get("columns")):
+            return None
+        if carries_collation(found[0]):
             return None
         try:
             described, _, leaf = derive(self, found[0], item, found[1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import chain
 from typing import Any
 
@@ -211,10 +212,17 @@ def _one_by_one(values: list[Any], field: pa.Field, relation: str, arrow: pa.Dat
     parts = []
     for row, value in enumerate(values):
         try:
-            parts.append(convert(pa.chunked_array([pa.array([value], type=arrow)]), field.type).chunk(0))
+            parts.append(convert(pa.chunked_array([_array_of(value, field.type, arrow)]), field.type).chunk(0))
         except (*ConversionError, OverflowError) as error:
             raise _refusal(value, row, field, relation, error) from error
     return pa.chunked_array(parts, type=field.type)
+
+
+def _array_of(value: Any, target: pa.DataType, arrow: pa.DataType | None) -> pa.Array:
+    """Make an array of one value; Arrow takes whole numbers beyond 64 bits, and unsigned ones, only where it is told their type."""
+    if arrow is None and isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return pa.array([Decimal(value)]) if pa.types.is_decimal(target) else pa.array([value], pa.uint64())
+    return pa.array([value], arrow)
 
 
 def _refusal(value: object, row: int, field: pa.Field, relation: str, error: Exception) -> SourceError:

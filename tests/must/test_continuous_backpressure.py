@@ -72,7 +72,7 @@ async def test_a_reader_that_wakes_gets_the_exact_answer(wide: streamq.Database)
     """After it stalled, a query over groups goes on to the answer that a snapshot query gives."""
     sql = "SELECT b % 100 AS k, count(*) AS c, sum(a) AS s FROM big GROUP BY 1"
     async with wide.query(f"{sql} EMIT CHANGES") as stream:
-        table = pa.schema(list(stream.schema)[:3]).empty_table() if await _started(stream) else None
+        table = pa.schema(list(stream.schema)[:3]).empty_table()
         batches = 0
         async for batch in stream:
             batches += 1
@@ -81,11 +81,6 @@ async def test_a_reader_that_wakes_gets_the_exact_answer(wide: streamq.Database)
                 await wide.fetch(OTHER)
     expected = await wide.fetch(sql)
     assert sorted(table.to_pylist(), key=lambda row: row["k"]) == sorted(expected.to_pylist(), key=lambda row: row["k"])
-
-
-async def _started(stream: streamq.QueryBatchStream) -> bool:
-    await stream.start()
-    return True
 
 
 async def test_inserts_wait_for_nobody_without_retention(db: streamq.Database) -> None:
