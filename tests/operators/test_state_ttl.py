@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -24,7 +22,6 @@ DISTINCT = Distinct("d", IN, SCHEMA, True, None, TTL)
 RECOMPUTE = Recompute("r", (IN,), ("t",), (("k",),), LARGEST, COUNTS, True, grouped=True, ttl_us=(TTL,))
 NODES: dict[str, Node] = {"aggregate": AGGREGATE, "distinct": DISTINCT, "recompute": RECOMPUTE}
 each = pytest.mark.parametrize("node", NODES.values(), ids=NODES.keys())
-Step = Callable[..., list[tuple[object, ...]]]
 
 
 def join(kind: str, *ttl_us: int | None) -> Join:
@@ -46,7 +43,7 @@ def at(made: Operator, now_us: int, *inputs: Delta) -> list[tuple[object, ...]]:
     """Give an epoch's changes, each row with its weight."""
     result = made.process(list(inputs), Epoch(1, now_us))
     weights = [1] * result.num_rows if result.weights is None else result.weights.tolist()
-    return sorted((*row.values(), weight) for row, weight in zip(result.rows.to_pylist(), weights, strict=True))
+    return sorted(((*row.values(), weight) for row, weight in zip(result.rows.to_pylist(), weights, strict=True)), key=str)
 
 
 @each

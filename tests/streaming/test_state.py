@@ -145,7 +145,7 @@ async def test_closed_windows_are_gone(db: streamq.Database, sql: str, emit: str
         assert sum(operator.state_rows for operator in (await statistics(stream)).operators) == 0
     # Rows of an interval join are looked through once there are a thousand more of them.
     assert max(rows) <= 600 * 10
-    assert max(sizes[30:]) <= max(sizes[:30])
+    assert max(sizes[30:]) <= 1.1 * max(sizes[:30])
 
 
 # Forgotten
