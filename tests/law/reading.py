@@ -28,7 +28,7 @@ class Restart:
     executor: Executor
 
 
-restarts = st.builds(Restart, st.integers(0, 4), st.sampled_from((*PARTITIONS, None)), st.sampled_from(EXECUTORS))
+restarts = st.builds(Restart, st.sampled_from([0, 1, 1, 2, 3, 5]), st.sampled_from((*PARTITIONS, None)), st.sampled_from(EXECUTORS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ ways = st.builds(
     st.sampled_from((*PARTITIONS, None)),
     st.sampled_from([None, None, 1, 3, 10]),
     st.sampled_from([1, 7, 32_768]),
-    st.lists(restarts, max_size=2).map(tuple),
+    st.just(()) | st.lists(restarts, min_size=1, max_size=3).map(tuple),
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamq.operators.base import Delta
-from streamq.storage.feeds import Position
+from streamq.storage.feeds import Bookmark, Position
 
 
 class ListFeed:
@@ -65,6 +65,12 @@ class ListFeed:
     @property
     def position(self) -> Position:
         return Position({0: self._taken})
+
+    def bookmark(self) -> Bookmark:
+        return Bookmark(self.position.offsets)
+
+    def resume(self, bookmark: Bookmark) -> None:
+        self.take(bookmark.offsets[0], 1 << 60)
 
     def wake(self, notify: Callable[[], None] | None) -> None:
         self.wakes = notify
