@@ -73,9 +73,17 @@ class Accumulators:
         Raises:
             DataError: a sum does not fit into 128 bits. The accumulators must not be used any more.
         """
-        codes = self._known(codes)
-        if not len(codes):
-            return
+        if len(codes):
+            self._update(self._known(codes), rows, weights)
+
+    def load(self) -> None:
+        """Load the loops, which the first rows would else wait for."""
+        columns = {cell.argument: pa.array([], cell.kind) for cell in self._cells}
+        codes = self._known(np.zeros(0, np.int64))
+        self._update(codes, pa.record_batch(columns), None)
+        self.values(codes)
+
+    def _update(self, codes: Codes, rows: pa.RecordBatch, weights: Weights | None) -> None:
         times = _NOTHING if weights is None else frozen(weights, np.int64)
         if not self._cells:
             self._count(codes, _ALL_VALID, times, 0, -1)

@@ -61,6 +61,10 @@ class KeyIndex:
         for table in range(loops.TABLES):
             self._set_table(table, first[2 * _FIRST_SLOTS * table : 2 * _FIRST_SLOTS * (table + 1)])
 
+    def load(self) -> None:
+        """Load the loops, which the first rows would else wait for."""
+        self.keys(self.distinct(self.encode([pa.array([], kind) for kind in self.schema.types])))
+
     @property
     def rows(self) -> int:
         """How many keys there are."""

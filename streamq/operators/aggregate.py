@@ -37,6 +37,9 @@ class AggregateOperator:
         # A group that only grows has another count after every epoch that touches it.
         self._always_changes = not retracts and any(call.function == "count_star" for call in node.calls)
 
+        self._groups.load()
+        self._accumulators.load()
+
     def process(self, inputs: Sequence[Delta], epoch: Epoch) -> Delta:
         (delta,) = inputs
         old = self._groups.all_below
@@ -160,6 +163,9 @@ class _Groups:
     def bytes(self) -> int:
         return self._index.bytes
 
+    def load(self) -> None:
+        self._index.load()
+
     @property
     def all_below(self) -> int | None:
         """The code below which all codes are those of groups, and which no group has yet; None if there is no such code."""
@@ -203,6 +209,9 @@ class _OneGroup:
         self.rows = 0
         self.bytes = 0
         self.all_below: int | None = None
+
+    def load(self) -> None:
+        """Do nothing: there is no index."""
 
     def encode(self, rows: pa.RecordBatch, keys: Sequence[str]) -> Codes:
         return np.zeros(rows.num_rows, np.int64)

@@ -63,6 +63,8 @@ class HopOperator:
         self._panes_of = Accumulators((), schema, retracts=True)
         self._buckets: dict[tuple[int, int], _Bucket] = {}
         self._closed: int | None = None
+        for part in (self._panes, self._owners, self._kept):
+            part.load()
 
     def process(self, inputs: Sequence[Delta], epoch: Epoch) -> Delta:
         (delta,) = inputs
