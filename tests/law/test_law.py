@@ -6,17 +6,16 @@ from typing import get_args
 
 import duckdb
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 import streamq
 from tests.law.engine import Engine, Run, runs
 from tests.law.law import Query, connect_oracle, differences, float_magnitude
+from tests.law.loops import each_on_one_loop
 from tests.law.queries import SHAPES, Shape, approximate
 from tests.law.relations import Kind, Relation, relations
 
-BACKEND_EXAMPLES = settings.default.max_examples * 3 // 5
-"""Both backends together see more cases than other properties; what a query answers hardly depends on the backend."""
 EXACT_KINDS = tuple(kind for kind in get_args(Kind) if kind != "float")
 
 
@@ -26,8 +25,7 @@ def kinds_for(shape: Shape) -> st.SearchStrategy[list[Kind]]:
     return st.lists(st.sampled_from(kinds), min_size=2, max_size=5)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
-@settings(max_examples=BACKEND_EXAMPLES)
+@each_on_one_loop("shape", SHAPES, lambda shape: shape.__name__)
 @given(data=st.data())
 def test_answer_does_not_depend_on_how_it_was_run(engine: Engine, shape: Shape, data: st.DataObject) -> None:
     """Any query of the shape, over any rows held in any way, gives DuckDB's answer on any executor and partition count."""
