@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from datetime import datetime
@@ -23,11 +26,14 @@ from streamq.cli.app import run
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [(match[1], match[2]) for match in BLOCK.finditer(README.read_text(encoding="utf-8"))]
-PROGRAMS = [text for kind, text in BLOCKS if kind == "python" and "anyio.run" in text]
+PROGRAMS = [text for kind, text in BLOCKS if kind == "python" and "anyio.run" in text and "http://" not in text]
+CLIENTS = [text for kind, text in BLOCKS if kind == "python" and "anyio.run" in text and "http://" in text]
 FRAGMENTS = [text for kind, text in BLOCKS if kind == "python" and "anyio.run" not in text]
 STATEMENTS = [sql for kind, text in BLOCKS if kind == "sql" for sql in text.split(";") if sql.strip()]
 SHOWN = [text for kind, text in BLOCKS if kind == "text"]
-COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line.startswith("streamq ")]
+LINES = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line.startswith("streamq ")]
+SERVICES = [line for line in LINES if line.startswith("streamq serve")]
+COMMANDS = [line for line in LINES if line not in SERVICES]
 BACKENDS = ["asyncio", *(["trio"] if find_spec("trio") else [])]
 
 
@@ -64,7 +70,7 @@ def run_with_database(use: Callable[[streamq.Database], Any], backend: str) -> N
 
 def test_the_readme_has_examples_of_each_kind() -> None:
     """If this fails, the tests below find nothing to run."""
-    assert all([PROGRAMS, FRAGMENTS, STATEMENTS, COMMANDS])
+    assert all([PROGRAMS, CLIENTS, FRAGMENTS, STATEMENTS, COMMANDS, SERVICES])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -110,3 +116,21 @@ def test_command(command: str, capfdbinary: pytest.CaptureFixture[bytes]) -> Non
         written = Path(arguments[arguments.index("-o") + 1]).read_bytes()
         assert all(json.loads(line) for line in written.splitlines())
     assert written
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("command", SERVICES)
+def test_service(command: str, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The service starts as the README says (on a free port), and the clients in it run as pasted."""
+    arguments = shlex.split(command.replace("8471", "0"))[1:]
+    program = [sys.executable, "-m", "streamq", *arguments, "--backend", backend]
+    environment = {**os.environ, "PYTHONPATH": str(README.parent)}
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().removeprefix("streamq serves ").strip()
+            for client in CLIENTS:
+                exec(client.replace("http://127.0.0.1:8471", url).replace("anyio.run(main)", f"anyio.run(main, backend={backend!r})"), {})
+        finally:
+            process.terminate()
+    assert "'n': 1" in capsys.readouterr().out

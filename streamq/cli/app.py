@@ -14,7 +14,7 @@ import anyio
 from rich.console import Console
 from rich.text import Text
 
-from streamq.cli.arguments import DemoCommand, ExplainCommand, Invocation, QueryCommand, UsageError, parse_arguments
+from streamq.cli.arguments import DemoCommand, ExplainCommand, Invocation, QueryCommand, ServeCommand, UsageError, parse_arguments
 from streamq.cli.signals import exit_code, run_until_signal
 from streamq.cli.terminal import find_terminal
 from streamq.errors import QueryTimeout, SqlError, StreamqError
@@ -77,6 +77,10 @@ async def _dispatch(invocation: Invocation, notes: Console) -> None:
             from streamq.cli.run_sql import run_explain
 
             await run_explain(command, terminal)
+        case ServeCommand() as command:
+            from streamq.cli.serving import run_serve
+
+            await run_serve(command)
         case DemoCommand() as command:
             from streamq.cli.demo import run_demo
 

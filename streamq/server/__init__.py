@@ -10,7 +10,7 @@ Needs ``pip install 'streamq[service]'``.
 """
 
 from streamq.server.app import app
-from streamq.server.listen import serve
+from streamq.server.listen import listen, serve
 from streamq.server.service import Limits
 
-__all__ = ["Limits", "app", "serve"]
+__all__ = ["Limits", "app", "listen", "serve"]

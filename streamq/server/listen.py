@@ -74,12 +74,13 @@ async def serve(
     *,
     grace_s: float = 10.0,
     until: Callable[[], Awaitable[object]] = anyio.sleep_forever,
+    ready: Callable[[str], object] | None = None,
     task_status: anyio.abc.TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application of `streamq.server.app()` until `until()` returns or the task is cancelled. Takes the socket over.
 
     Then no connection is taken any more, the queries that run have `grace_s` to complete, and what is left is ended: its clients get
-    ConnectionLost. `task_status` is given the URL once clients can connect.
+    ConnectionLost. `ready` and `task_status` are given the URL once clients can connect.
     """
     service: Service = application.state.service
     url = url_of(listener)
@@ -96,6 +97,8 @@ async def serve(
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run, name="streamq: server")
+        if ready is not None:
+            ready(url)
         task_status.started(url)
         try:
             await until()

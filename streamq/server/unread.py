@@ -5,9 +5,12 @@ from __future__ import annotations
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+LINGER_S = 5.0
+"""How long a client may take to notice that it was answered. Closed on while it sends, it might not get to see the answer."""
+
 
 class ReadToTheEnd:
-    """Goes on reading what a client still sends while the end of its answer goes out.
+    """Goes on reading what a client still sends when its answer is there, before the answer ends and after.
 
     Otherwise a server would wait to hand the rest over, to an application that is no longer there.
     """
@@ -32,9 +35,13 @@ class ReadToTheEnd:
             if not unread or message["type"] != "http.response.body" or message.get("more_body", False):
                 await send(message)
                 return
+            await send({**message, "more_body": True})
+            with anyio.move_on_after(LINGER_S):
+                while unread:
+                    await receive_marking()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_discard, receive)
-                await send(message)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
                 tasks.cancel_scope.cancel()
 
         await self._app(scope, receive_marking, send_reading)

@@ -1,0 +1,109 @@
+"""What goes over the wire comes out as it was, however it was cut on the way."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import streamq
+from streamq.execution.query import Progress
+from streamq.execution.statistics import ContinuousStatistics
+from streamq.wire.arrow import ArrowDecoder, ArrowEncoder, NotArrow, query_metadata
+from streamq.wire.errors import error_of, error_record
+from streamq.wire.parameters import parameters_from_json, parameters_to_json
+from streamq.wire.records import from_json, progress_from_json, progress_to_json, to_json
+
+BATCH = pa.record_batch({"n": range(500), "d": pa.array(["x", "y"] * 250).dictionary_encode(), "s": [[str(n)] for n in range(500)]})
+
+
+def stream(*batches: pa.RecordBatch) -> bytes:
+    encoder = ArrowEncoder(BATCH.schema, {"id": "q1"})
+    return b"".join([encoder.note({"streamq.progress": 0}), *(encoder.encode(batch, {"place": 7}) for batch in batches), encoder.end()])
+
+
+@given(st.lists(st.integers(1, 2_000), min_size=1), st.integers(0, 3))
+def test_a_stream_may_be_cut_anywhere(sizes: list[int], count: int) -> None:
+    """Batches and their metadata are there as soon as their bytes are, and the end is known."""
+    body = stream(*[BATCH] * count)
+    decoder, decoded, place = ArrowDecoder(), [], 0
+    while place < len(body):
+        size = sizes[place % len(sizes)]
+        decoded += list(decoder.feed(body[place : place + size]))
+        assert not decoder.ended or place + size >= len(body)
+        place += size
+    assert decoder.ended
+    assert decoder.schema is not None
+    schema, said = query_metadata(decoder.schema)
+    assert (schema, said) == (BATCH.schema, {"id": "q1"})
+    assert [item.metadata for item in decoded] == [{"streamq.progress": 0}, *[{"place": 7}] * count]
+    assert all(item.batch.equals(BATCH) for item in decoded[1:])
+
+
+def test_a_body_that_was_cut_has_no_end() -> None:
+    """Whatever is missing of it."""
+    body = stream(BATCH)
+    for length in (0, 7, len(body) // 2, len(body) - 8, len(body) - 1):
+        decoder = ArrowDecoder()
+        list(decoder.feed(body[:length]))
+        assert not decoder.ended
+
+
+@given(st.binary(min_size=8, max_size=200), st.integers(0, 3_000))
+def test_other_bytes_are_refused(noise: bytes, place: int) -> None:
+    """They are an error, or wait for more: never a crash."""
+    body = stream(BATCH)
+    place = min(place, len(body) - len(noise))
+    decoder = ArrowDecoder(1 << 20)
+    try:
+        list(decoder.feed(body[:place] + noise + body[place + len(noise) :]))
+    except NotArrow:
+        return
+
+
+def test_a_message_larger_than_allowed() -> None:
+    """It is refused before it has come."""
+    with pytest.raises(NotArrow, match="larger"):
+        list(ArrowDecoder(1_000).feed(stream(BATCH)[:2_000]))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        streamq.BindError("no column x", sql="SELECT x", line=1, column=8, hint="y"),
+        streamq.ShardError("it failed", shard="rows 1 to 5"),
+        streamq.WorkerCrashed("gone"),
+        streamq.ResourceLimit("too much"),
+        ValueError("batch_rows"),
+    ],
+)
+def test_errors(error: Exception) -> None:
+    """Class, text and what they carry are the same."""
+    copy = error_of(error_record(error))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+def test_statistics_and_progress() -> None:
+    """Times, sets and keys that are no text are the same."""
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    statistics = ContinuousStatistics(3, {"t": 5}, 0, at, {"t": None}, frozenset({("t", 1)}), (), {("t", 0): at}, ("t", 1), float("inf"), 9)
+    assert from_json(ContinuousStatistics, to_json(statistics)) == statistics
+    progress = Progress(4, True, {"t": at, "u": None}, {"t": 5})
+    assert progress_from_json(progress_to_json(progress)) == progress
+
+
+@pytest.mark.parametrize(
+    "params", [None, [], {}, [1, "x", None, 1.5, True], {"a": [1, {"b": 2}]}, [b"\x00", datetime(2026, 5, 1)], {"d": float("inf")}]
+)
+def test_parameters(params: object) -> None:
+    """Values are the same."""
+    assert parameters_from_json(parameters_to_json(params)) == params  # type: ignore[arg-type]
+
+
+def test_a_parameter_without_a_type() -> None:
+    """It is refused here."""
+    with pytest.raises(streamq.BindError, match="no Arrow type"):
+        parameters_to_json([object()])
