@@ -9,6 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+from zlib import crc32
 
 import duckdb
 import pyarrow as pa
@@ -89,10 +90,9 @@ def relation(table: pa.Table, split_rows: int = 4, **settings: object) -> Memory
 
 def partitioned(table: pa.Table, key: str, count: int, **settings: object) -> MemoryRelation:
     """Make a relation whose units are partitions by a key column."""
-    values = table.column(key).to_pylist()
-    units = tuple(
-        table.take([row for row, value in enumerate(values) if hash(("key", value)) % count == number]) for number in range(count)
-    )
+    # Python's own hash of a text is another one in every process.
+    numbers = [crc32(repr(value).encode()) % count for value in table.column(key).to_pylist()]
+    units = tuple(table.filter(pa.array([given == number for given in numbers], pa.bool_())) for number in range(count))
     return replace(MemoryRelation(units, partition_keys=(key,), unit="shard"), **settings)  # type: ignore[arg-type]
 
 

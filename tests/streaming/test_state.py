@@ -88,7 +88,10 @@ async def test_enough_is_not_too_much(db: streamq.Database) -> None:
     ],
 )
 async def test_what_is_said_to_be_kept_is_what_memory_grows_by(db: streamq.Database, sql: str) -> None:
-    """State bytes are within a factor of two of what the process takes for them."""
+    """The process takes at most twice the bytes that the state is said to have, and these are at least those of its keys.
+
+    Memory that is used again does not show, so the process may seem to take less.
+    """
     await db.insert("orders", orders(2 * KEYS))
     process = psutil.Process()
     async with db.query(f"{sql} EMIT CHANGES", progress=True, epoch_rows=20_000) as stream:
@@ -103,7 +106,8 @@ async def test_what_is_said_to_be_kept_is_what_memory_grows_by(db: streamq.Datab
             kept = sum(operator.state_bytes for operator in (await statistics(stream)).operators)
             sizes.append((kept, process.memory_info().rss))
     (kept_before, used_before), (kept, used) = sizes
-    assert 0.5 < (used - used_before) / (kept - kept_before) < 2
+    assert used - used_before < 2 * (kept - kept_before)
+    assert kept > 8 * KEYS
 
 
 # When it is gone
