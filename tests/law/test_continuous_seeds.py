@@ -13,6 +13,7 @@ import streamq
 from tests.law.continuous import Fold, Way
 from tests.law.engine import EXECUTORS, PATIENCE_S, Engine, Executor
 from tests.law.law import Row
+from tests.law.loops import each_on_one_loop
 from tests.law.relations import fixed
 from tests.law.seeds import SEEDS, Seed, minutes, rows_from
 
@@ -54,9 +55,10 @@ def folded(engine: Engine, executor: Executor, seed: Seed, emit: str, options: d
 
 
 @pytest.mark.parametrize("emit", ["EMIT CHANGES", "EMIT FINAL"])
-@pytest.mark.parametrize("seed", SEEDS.values(), ids=SEEDS.keys())
-def test_changes_of_a_seed_query_fold_to_the_worked_rows(engine: Engine, way: Way, seed: Seed, emit: str) -> None:
+@each_on_one_loop("name", list(SEEDS), str)
+def test_changes_of_a_seed_query_fold_to_the_worked_rows(engine: Engine, way: Way, name: str, emit: str) -> None:
     """The folded answer is the one worked out by hand, whether changes or final rows are emitted."""
+    seed = SEEDS[name]
     assert Counter(folded(engine, way.executor, seed, emit, {"partitions": way.partitions})) == Counter(seed.expected())
 
 

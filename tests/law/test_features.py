@@ -16,6 +16,7 @@ import streamq
 from tests.law.continuous import Story, Way, Write, follow, follow_final, for_following
 from tests.law.engine import Engine, Executor, Run
 from tests.law.law import Query, connect_oracle, differences
+from tests.law.loops import each_on_one_loop
 from tests.law.relations import Column, fixed
 from tests.law.seeds import rows_from
 
@@ -86,9 +87,9 @@ FEATURES = list(read_features())
 
 
 def every(way: Literal["snapshot", "continuous"]) -> pytest.MarkDecorator:
-    """Give a test every construct that there is in such queries."""
+    """Give a test every construct that there is in such queries, each on one event loop and executor."""
     features = [feature for feature in FEATURES if getattr(feature, way) != "-"]
-    return pytest.mark.parametrize("feature", features, ids=lambda feature: feature.construct)
+    return each_on_one_loop("feature", features, lambda feature: feature.construct)
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +123,7 @@ def test_snapshot_does_what_the_table_says(engine: Engine, executor: Executor, f
 
 @every("continuous")
 def test_continuous_query_does_what_the_table_says(engine: Engine, written: Executor, feature: Feature) -> None:
-    """After every epoch of three rows the changes fold to DuckDB's answer over what was read; an `error` says what the table does.
-
-    Every other construct has its turn on each executor and event loop.
-    """
-    if (FEATURES.index(feature) % 2 == 0) == (written == "thread"):
-        return
+    """After every epoch of three rows the changes fold to DuckDB's answer over what was read; an `error` says what the table does."""
     with engine.holding(STORY.relations, written, empty=True):
         if feature.continuous == "error":
             with pytest.raises((streamq.SqlError, streamq.DataError)) as raised:
