@@ -30,4 +30,7 @@ def consolidate(rows: pa.RecordBatch, weights: Weights | None) -> tuple[pa.Recor
     kept = sums != 0
     if len(first) == rows.num_rows and kept.all():
         return rows, sums
+    if any(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind) for kind in rows.schema.types):
+        # Arrow cannot take views.
+        return index.keys(np.flatnonzero(kept)), sums[kept]
     return rows.take(pa.array(first[kept])), sums[kept]

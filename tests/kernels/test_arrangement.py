@@ -142,3 +142,12 @@ def test_consolidation_sums_weights_of_equal_rows(case: tuple[pa.Schema, list[li
         expected[row] += weight
     net, sums = consolidate(rows, weights)
     assert dict(zip(rows_of(net.columns, exactly), sums.tolist(), strict=True)) == {row: n for row, n in expected.items() if n}
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.binary_view()])
+def test_consolidation_takes_views(kind: pa.DataType) -> None:
+    """Columns of views, which Arrow cannot take rows of, are consolidated too."""
+    rows = pa.record_batch({"a": pa.array(["x", None, "a text of more than twelve bytes", "x"], pa.string()).cast(kind)})
+    kept, weights = consolidate(rows, np.array([1, 2, -1, -1]))
+    assert (kept.schema, kept.column("a").cast(pa.string()).to_pylist()) == (rows.schema, [None, "a text of more than twelve bytes"])
+    assert weights.tolist() == [2, -1]
