@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -277,7 +278,7 @@ async def test_register(db: streamq.Database) -> None:
 
 
 async def test_a_changelog_is_the_same(db: streamq.Database, home: streamq.Database) -> None:
-    """Every batch, its epoch, watermark and position are what the engine gives."""
+    """Every batch, its watermark and position are what the engine gives."""
     await home.execute("CREATE SOURCE events (k VARCHAR, n BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)")
     sql = "SELECT k, count(*) AS c, sum(n) AS s FROM events GROUP BY k EMIT CHANGES"
     async with home.query(sql) as here, db.query(sql) as there:
@@ -288,7 +289,8 @@ async def test_a_changelog_is_the_same(db: streamq.Database, home: streamq.Datab
             )
             expected, batch = await anext(here), await anext(there)
             assert batch.to_pylist() == expected.to_pylist()
-            assert there.progress == here.progress
+            # Two queries may number their epochs differently: one may have begun before the first rows.
+            assert replace(there.progress, epoch=0) == replace(here.progress, epoch=0)
         await db.finish("events")
         assert await there.read_all() == await here.read_all()
 
@@ -365,7 +367,7 @@ async def test_two_readers(db: streamq.Database) -> None:
             await anext(stream)
 
         tasks.start_soon(read)
-        await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
         with pytest.raises(streamq.StreamBusy):
             await anext(stream)
         tasks.cancel_scope.cancel()
