@@ -134,27 +134,7 @@ class RemoteQuery(RunningQuery):
         """Tell what is known here: what the service said at the end, or what has been read."""
         if self._final is not None:
             return self._final
-        channel = self.channel.statistics()
-        return QueryStatistics(
-            query_id=self.id,
-            sql=self.sql,
-            outcome=self.outcome,
-            started_at=self.started_at,
-            elapsed_s=self.elapsed_s,
-            first_batch_s=self.first_batch_s,
-            rows_out=self.rows_out,
-            bytes_out=self.channel.bytes_taken,
-            batches_out=self.batches_out,
-            strategy="Remote",
-            executor="service",
-            fallback=None,
-            scans=(),
-            tasks=0,
-            channel_batches=channel.batches,
-            channel_bytes=channel.bytes,
-            blocked_s=channel.blocked_s,
-            error=None if self.error is None else str(self.error),
-        )
+        return self._statistics(strategy="Remote", executor="service", tasks=0)
 
     async def current_statistics(self) -> QueryStatistics:
         """Ask the service, while the query runs there."""

@@ -21,7 +21,7 @@ from streamq.execution.events import emit_query_started
 from streamq.execution.jobs import WorkerPool
 from streamq.execution.output import ReaderOutput
 from streamq.execution.stages import PlanContext, PlanRun
-from streamq.execution.statistics import Outcome, QueryStatistics
+from streamq.execution.statistics import ContinuousStatistics, Outcome, QueryStatistics, ScanStatistics
 from streamq.flow.channel import ByteBudget, Channel
 from streamq.plan.dataflow import Changelog
 from streamq.plan.explain import StageRun
@@ -156,6 +156,44 @@ class RunningQuery(ABC):
         """The time since the start, until the end."""
         return (self._finished or time.monotonic()) - self._started
 
+    def _statistics(
+        self,
+        *,
+        strategy: str,
+        executor: str,
+        tasks: int,
+        fallback: str | None = None,
+        scans: tuple[ScanStatistics, ...] = (),
+        stages: tuple[StageRun, ...] = (),
+        continuous: ContinuousStatistics | None = None,
+        view: str | None = None,
+    ) -> QueryStatistics:
+        """Add to what is given what every query counts."""
+        channel = self.channel.statistics()
+        return QueryStatistics(
+            query_id=self.id,
+            sql=self.sql,
+            outcome=self.outcome,
+            started_at=self.started_at,
+            elapsed_s=self.elapsed_s,
+            first_batch_s=self.first_batch_s,
+            rows_out=self.rows_out,
+            bytes_out=self.channel.bytes_taken,
+            batches_out=self.batches_out,
+            strategy=strategy,
+            executor=executor,
+            fallback=fallback,
+            scans=scans,
+            tasks=tasks,
+            channel_batches=channel.batches,
+            channel_bytes=channel.bytes,
+            blocked_s=channel.blocked_s,
+            stages=stages,
+            error=None if self.error is None else str(self.error),
+            continuous=continuous,
+            view=view,
+        )
+
     def _let_go(self) -> StreamqError:
         return self._cancelled or QueryTimeout(f"query {self.id} did not complete within its timeout of {self._timeout_s} s")
 
@@ -234,25 +272,12 @@ class Query(RunningQuery):
 
     def statistics(self) -> QueryStatistics:
         """Tell what the query has done so far."""
-        plan, channel = self._request.context.plan, self.channel.statistics()
-        return QueryStatistics(
-            query_id=self.id,
-            sql=self.sql,
-            outcome=self.outcome,
-            started_at=self.started_at,
-            elapsed_s=self.elapsed_s,
-            first_batch_s=self.first_batch_s,
-            rows_out=self.rows_out,
-            bytes_out=self.channel.bytes_taken,
-            batches_out=self.batches_out,
+        plan = self._request.context.plan
+        return self._statistics(
             strategy=type(plan.strategy).__name__,
             executor=self._request.pool.kind,
             fallback=next((choice.fallback for choice in plan.choices if choice.fallback), None),
             scans=self._plan_run.scans(),
             tasks=sum(stage.tasks for stage in self.stages()),
-            channel_batches=channel.batches,
-            channel_bytes=channel.bytes,
-            blocked_s=channel.blocked_s,
             stages=self.stages(),
-            error=None if self.error is None else str(self.error),
         )

@@ -33,12 +33,8 @@ def choose_executor(
 
     `processes` tells whether the platform has worker processes.
     """
-    if wanted == "thread":
-        return ExecutorChoice("thread", "it was asked for")
-    if not processes:
-        return ExecutorChoice("thread", "this platform has no worker processes")
-    if wanted == "process":
-        return ExecutorChoice("process", "it was asked for")
+    if (choice := _without_a_choice(wanted, processes)) is not None:
+        return choice
     relations = {source.relation for stage in plan.stages for source in stage.fragment.inputs if isinstance(source, ScanInput)}
     outside = sum(snapshots[name].bytes for name in relations if not snapshots[name].in_memory)
     total = sum(snapshots[name].bytes for name in relations)
@@ -57,10 +53,14 @@ def choose_continuous_executor(
     >>> choose_continuous_executor(wanted="auto").kind
     'thread'
     """
+    return _without_a_choice(wanted, processes) or ExecutorChoice(
+        "thread", "epochs are read in this process, and its threads take over their rows without a copy or a message"
+    )
+
+
+def _without_a_choice(wanted: Executor, processes: bool) -> ExecutorChoice | None:
     if wanted == "thread":
         return ExecutorChoice("thread", "it was asked for")
     if not processes:
         return ExecutorChoice("thread", "this platform has no worker processes")
-    if wanted == "process":
-        return ExecutorChoice("process", "it was asked for")
-    return ExecutorChoice("thread", "epochs are read in this process, and its threads take over their rows without a copy or a message")
+    return ExecutorChoice("process", "it was asked for") if wanted == "process" else None

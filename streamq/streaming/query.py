@@ -99,27 +99,11 @@ class ContinuousQuery(RunningQuery):
 
     def statistics(self) -> QueryStatistics:
         """Tell how far the query is."""
-        channel = self.channel.statistics()
         continuous = continuous_statistics(self._opened.epochs.report, self._opened.planned.dataflow, time.time())
-        return QueryStatistics(
-            query_id=self.id,
-            sql=self.sql,
-            outcome=self.outcome,
-            started_at=self.started_at,
-            elapsed_s=self.elapsed_s,
-            first_batch_s=self.first_batch_s,
-            rows_out=self.rows_out,
-            bytes_out=self.channel.bytes_taken,
-            batches_out=self.batches_out,
+        return self._statistics(
             strategy="Continuous",
             executor=self._opened.planned.executor.kind,
-            fallback=None,
-            scans=(),
             tasks=continuous.epochs,
-            channel_batches=channel.batches,
-            channel_bytes=channel.bytes,
-            blocked_s=channel.blocked_s,
-            error=None if self.error is None else str(self.error),
             continuous=continuous,
             view=None if self.keeps is None else self.keeps.name,
         )
