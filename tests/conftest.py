@@ -43,7 +43,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_unconfigure() -> None:
-    """Take Hypothesis's callback from the collector: by it the tests' modules outlive the interpreter, which DuckDB reports as leaks."""
+    """Let the collector have all again, and take Hypothesis's callback from it: what outlives the interpreter, DuckDB reports as leaks."""
+    gc.unfreeze()
     gc.callbacks.clear()
 
 
@@ -115,6 +116,8 @@ class Residue:
 def no_residue() -> Iterator[None]:
     """Fail the test if, after it and its loop, a thread, child process, descriptor, shared-memory or temporary file of it is left."""
     before = Residue.now()
+    # What was there before the test is passed over by the collections to come.
+    gc.freeze()
     yield
     left = Residue.now().since(before)
     assert not left, f"left behind: {left}"
