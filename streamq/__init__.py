@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamq.config import Config
-    from streamq.engine import Database, connect
+    from streamq.database import Database
+    from streamq.engine import connect
     from streamq.errors import (
         BindError,
         ConnectionLost,
@@ -56,7 +57,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Config": "streamq.config",
-    "Database": "streamq.engine",
+    "Database": "streamq.database",
     "connect": "streamq.engine",
     "ExecuteResult": "streamq.execution.statements",
     "ContinuousStatistics": "streamq.execution.statistics",

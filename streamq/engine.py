@@ -1,8 +1,8 @@
-"""The public face: a database embedded in the program. Wiring only; what it offers is done elsewhere."""
+"""The public face: `connect()`, and a database embedded in the program. Wiring only; what it offers is done elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from streamq.config import Config
 from streamq.connectors import registered
+from streamq.database import AskedQuery, Database
 from streamq.errors import QueryTimeout, ResourceLimit, SourceError, UnsupportedError
 from streamq.execution.analyze import analyze_continuous, analyze_query, explain_continuous, explain_query
 from streamq.execution.cuts import cut_ready
@@ -85,7 +86,7 @@ class _Embedded:
         self._planner = Planner(self._catalog, config)
 
     async def __aenter__(self) -> Database:
-        return Database(await self._host.__aenter__(), self._catalog, self._planner)
+        return EmbeddedDatabase(await self._host.__aenter__(), self._catalog, self._planner)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
         try:
@@ -95,8 +96,8 @@ class _Embedded:
             self._catalog.close()
 
 
-class Database:
-    """Relations, and the queries over them. Made by `connect()`."""
+class EmbeddedDatabase(Database):
+    """A database in this program."""
 
     def __init__(self, host: QueryHost, catalog: Catalog, planner: Planner) -> None:
         self._host = host
@@ -106,89 +107,23 @@ class Database:
 
     # Queries
 
-    def query(
-        self,
-        sql: str,
-        params: Parameters = None,
-        *,
-        timeout: float | None = None,
-        batch_rows: int = 32_768,
-        epoch_rows: int | None = None,
-        partitions: int | None = None,
-        progress: bool = False,
-    ) -> QueryBatchStream:
-        """Make a stream of a SELECT's answer. Only stores its arguments: the stream's start binds, plans and takes the cut.
-
-        `params` is a sequence for ``?`` and ``$1``, a mapping for ``$name``. `timeout` is in seconds, from the start to the
-        last row read. A batch has at most `batch_rows` rows. `partitions` is the parallelism (1 to 256; None: the
-        database's). Of a continuous query, one with EMIT, `epoch_rows` bounds the rows that are computed together (1: a change for
-        every row), and with `progress` an epoch that changes nothing gives a batch without rows.
-
-        Raises:
-            ValueError: `batch_rows`, `epoch_rows` or `timeout` is not positive.
-        """
-        check_query_options(timeout, batch_rows, epoch_rows)
-
-        async def follow(select: Select, deadline: float) -> RunningQuery:
-            planned = await self._in_thread(self._planner.plan_continuous, select, params, partitions)
-            opened = await self._in_thread(_unopened, planned, self._catalog, self._host.config, batch_rows, epoch_rows)
-            return await self._follow(opened, select, deadline, timeout, progress)
-
-        return self._stream(sql, params, timeout, batch_rows, partitions, follow)
-
-    def snapshot(
-        self,
-        sql: str,
-        params: Parameters = None,
-        *,
-        timeout: float | None = None,
-        batch_rows: int = 32_768,
-        partitions: int | None = None,
-    ) -> QueryBatchStream:
-        """Make a stream of a snapshot query's answer: as `query()` does, but one with EMIT is refused, which has no one answer."""
-        return self._stream(sql, params, timeout, batch_rows, partitions)
-
-    async def fetch(self, sql: str, params: Parameters = None, *, timeout: float | None = None, partitions: int | None = None) -> pa.Table:
-        """Give the whole answer of a snapshot query.
-
-        Raises:
-            SqlError: the query cannot be run as written, or is a continuous one.
-            QueryError, SourceError: it failed.
-        """
-        async with self.snapshot(sql, params, timeout=timeout, partitions=partitions) as stream:
-            return await stream.read_all()
-
     async def explain(self, sql: str, params: Parameters = None, *, analyze: bool = False) -> str:
-        """Describe how a query runs: strategy and reason, splits, fragments, merge. With `analyze` it is run, its rows counted and dropped.
-
-        Of a continuous query: its changelog and key, the operators, what each keeps and when that is freed, what is final when. With
-        `analyze` its sources must be bounded: files, objects, sources that are finished.
-
-        Raises:
-            SqlError: the query cannot be run as written, or would have no end.
-            QueryError, SourceError: it was run and failed.
-        """
         self._host.check_open()
         return await self._explain(await self._in_thread(parse_select, sql), params, analyze)
 
     async def relations(self) -> tuple[RelationInfo, ...]:
-        """List everything that a query can name: sources, tables, views and what was registered, with their schemas."""
         return tuple((await self._in_thread(self._catalog.infos)).values())
 
     async def queries(self) -> tuple[QueryStatistics, ...]:
-        """List the running queries: of continuous ones, `continuous` tells epochs, late rows, watermarks and state."""
         return self._host.queries()
 
     async def cancel(self, query_id: str) -> bool:
-        """Abort a query; its reader gets QueryCancelled. Returns when nothing of it is left; False if no such query runs."""
         return await self._host.cancel(query_id)
 
     async def statistics(self) -> DatabaseStatistics:
-        """Tell what the database has done so far and what it holds."""
         return self.statistics_nowait()
 
     def statistics_nowait(self) -> DatabaseStatistics:
-        """Do what `statistics()` does, for callers that cannot wait, such as a metrics collector on the same thread."""
         states = self._catalog.statistics()
         return self._host.statistics(
             RelationStatistics(
@@ -207,12 +142,6 @@ class Database:
     # Everything else
 
     async def execute(self, sql: str, params: Parameters = None) -> ExecuteResult:
-        """Run a statement that is not a SELECT.
-
-        Raises:
-            SqlError: it cannot be run as written.
-            QueryError, SourceError: it failed; nothing of it was done.
-        """
         self._host.check_open()
         statement = await self._in_thread(parse_one, sql)
         match statement:
@@ -236,51 +165,34 @@ class Database:
             case _:
                 return await self._in_thread(run_statement, statement, self._catalog, self._planner, params)
 
-    async def insert(self, relation: str, rows: object) -> InsertResult:
-        """Insert rows into a source or a table: a RecordBatch, a Table, any Arrow stream, dicts, or an async iterable of these.
-
-        When it returns, the rows are visible to every later snapshot. One batch is atomic; an async iterable commits batch by batch.
-        Missing columns are NULL. Values are converted without loss or not at all.
-
-        Raises:
-            SourceError: no such relation, rows that do not fit; for an async iterable the message says how many rows went in.
-            ResourceLimit: the source is full.
-        """
-        self._host.check_open()
-        if not isinstance(rows, AsyncIterable):
-            return await self._insert(partial(self._catalog.insertion, relation, rows))
-        return await self._insert_all(relation, rows)
-
     async def finish(self, relation: str) -> None:
-        """End a pushed source: no more rows come.
-
-        Raises:
-            SourceError: no such source.
-        """
         self._host.check_open()
         await self._in_thread(self._catalog.finish, relation)
 
     async def register(self, name: str, obj_or_path: object, *, watermark: str | None = None) -> None:
-        """Give a name to files (a path, a glob, a list of paths) or to an object with Arrow data.
-
-        A `pyarrow.RecordBatchReader` is read once, now. Files are pinned as they are now.
-
-        Raises:
-            SourceError: a file is missing, unreadable or has another schema than the others; the object has no Arrow data.
-            BindError: the watermark does not fit.
-        """
         self._host.check_open()
         relation = await self._in_thread(registered, name, obj_or_path, watermark)
         await self._in_thread(self._catalog.add, relation)
 
     async def unregister(self, name: str) -> None:
-        """Forget a registered relation. Running queries keep what they read.
-
-        Raises:
-            SourceError: no such registered relation.
-        """
         self._host.check_open()
         await self._in_thread(self._catalog.remove, name)
+
+    async def _insert_at_once(self, relation: str, rows: object) -> InsertResult:
+        return await self._insert(partial(self._catalog.insertion, relation, rows))
+
+    async def _insert_each(self, relation: str, items: AsyncIterable[object]) -> InsertResult:
+        self._host.check_open()
+        rows, first, last = 0, None, -1
+        try:
+            async for item in items:
+                result = await self._insert(partial(self._catalog.insertion, relation, item))
+                rows += result.rows
+                first = result.first_offset if first is None else first
+                last = result.last_offset
+        except (SourceError, ResourceLimit) as error:
+            raise type(error)(f"{error} ({rows} rows had gone in before)") from error
+        return InsertResult(rows, first or 0, last)
 
     # How it is wired
 
@@ -289,28 +201,23 @@ class Database:
         self._host.check_open()
         return await anyio.to_thread.run_sync(function, *args, limiter=self._host.limiter)
 
-    def _stream(
-        self,
-        sql: str,
-        params: Parameters,
-        timeout: float | None,
-        batch_rows: int,
-        partitions: int | None,
-        follow: Callable[[Select, float], Awaitable[RunningQuery]] | None = None,
-    ) -> QueryBatchStream:
-        """Make the stream of a query. `follow` starts a continuous one; without it there are only snapshot queries."""
-
+    def _stream(self, asked: AskedQuery) -> QueryBatchStream:
         async def start() -> RunningQuery:
-            deadline = anyio.current_time() + timeout if timeout is not None else float("inf")
+            deadline = anyio.current_time() + asked.timeout if asked.timeout is not None else float("inf")
             with anyio.CancelScope(deadline=deadline):
-                select = await self._in_thread(parse_select, sql)
-                if follow is not None and is_continuous(select):
-                    return await follow(select, deadline)
-                planned = await self._plan(select, params, partitions)
-                return await self._start(planned, batch_rows, deadline, timeout)
-            raise QueryTimeout(f"the query did not start within its timeout of {timeout} s")
+                select = await self._in_thread(parse_select, asked.sql)
+                if is_continuous(select) and not asked.snapshot:
+                    return await self._start_continuous(asked, select, deadline)
+                planned = await self._plan(select, asked.params, asked.partitions)
+                return await self._start(planned, asked.batch_rows, deadline, asked.timeout)
+            raise QueryTimeout(f"the query did not start within its timeout of {asked.timeout} s")
 
         return QueryBatchStream(start, self._host.drop)
+
+    async def _start_continuous(self, asked: AskedQuery, select: Select, deadline: float) -> ContinuousQuery:
+        planned = await self._in_thread(self._planner.plan_continuous, select, asked.params, asked.partitions)
+        opened = await self._in_thread(_unopened, planned, self._catalog, self._host.config, asked.batch_rows, asked.epoch_rows)
+        return await self._follow(opened, select, deadline, asked.timeout, asked.progress)
 
     async def _follow(self, opened: OpenedQuery, select: Select, deadline: float, timeout: float | None, progress: bool) -> ContinuousQuery:
         from streamq.streaming.query import ContinuousQuery, ContinuousRequest
@@ -399,31 +306,6 @@ class Database:
     async def _insert(self, convert: Callable[[], Insertion]) -> InsertResult:
         self._host.check_open()
         return await insert_when_room(convert, self._host.limiter, self._host.check_open)
-
-    async def _insert_all(self, relation: str, batches: AsyncIterable[object]) -> InsertResult:
-        rows, first, last = 0, None, -1
-        try:
-            async for batch in batches:
-                result = await self._insert(partial(self._catalog.insertion, relation, batch))
-                rows += result.rows
-                first = result.first_offset if first is None else first
-                last = result.last_offset
-        except (SourceError, ResourceLimit) as error:
-            raise type(error)(f"{error} ({rows} rows had gone in before)") from error
-        finally:
-            if isinstance(batches, AsyncGenerator):
-                await batches.aclose()
-        return InsertResult(rows, first or 0, last)
-
-
-def check_query_options(timeout: float | None, batch_rows: int, epoch_rows: int | None) -> None:
-    """Raise ValueError for what `Database.query` does not take."""
-    if batch_rows < 1:
-        raise ValueError(f"batch_rows must be at least 1, not {batch_rows}")
-    if timeout is not None and timeout <= 0:
-        raise ValueError(f"timeout must be positive, not {timeout}")
-    if epoch_rows is not None and epoch_rows < 1:
-        raise ValueError(f"epoch_rows must be at least 1, not {epoch_rows}")
 
 
 def _planned_at_once(planner: Planner, select: Select, params: Parameters, partitions: int | None) -> PlannedQuery | QueryAtCut:

@@ -27,7 +27,7 @@ LAYERS = (
     ("execution",),
     ("streaming",),
     ("connectors",),
-    ("wire",),
+    ("wire", "database"),
     ("engine",),
     ("server", "client", "cli", "metrics"),
 )

@@ -21,7 +21,7 @@ from streamq.cli.table import Excerpt
 from streamq.cli.terminal import Terminal
 from streamq.cli.wording import count, seconds
 from streamq.config import Config
-from streamq.engine import Database
+from streamq.database import Database
 from streamq.execution.statistics import QueryStatistics, ScanStatistics
 from streamq.execution.stream import QueryBatchStream
 

@@ -19,7 +19,7 @@ from streamq.cli.folded import Folded
 from streamq.cli.table import Excerpt
 from streamq.cli.watch import Rate
 from streamq.cli.wording import count
-from streamq.engine import Database
+from streamq.database import Database
 from streamq.execution.statistics import ContinuousStatistics
 from streamq.execution.stream import QueryBatchStream
 from streamq.flow.scopes import one_error

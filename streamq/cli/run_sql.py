@@ -12,7 +12,8 @@ from streamq.cli.script import ScriptStatement, in_script
 from streamq.cli.sink import open_sink
 from streamq.cli.terminal import Terminal
 from streamq.cli.wording import count
-from streamq.engine import Database, connect
+from streamq.database import Database
+from streamq.engine import connect
 from streamq.errors import SqlError
 from streamq.sql.order import output_order
 from streamq.sql.parse import parse_one

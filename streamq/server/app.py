@@ -12,7 +12,8 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from streamq.engine import Database, connect
+from streamq.database import Database
+from streamq.engine import connect
 from streamq.errors import SourceError, StreamqError
 from streamq.server.responses import TooLarge, error_response
 from streamq.server.routes import ROUTES

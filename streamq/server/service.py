@@ -9,7 +9,7 @@ from typing import Protocol
 
 import anyio
 
-from streamq.engine import Database
+from streamq.database import Database
 from streamq.errors import ConnectionLost, ResourceLimit, StreamqError
 from streamq.execution.stream import QueryBatchStream
 
