@@ -13,7 +13,7 @@
     │   ├── WorkerCrashed         (retryable)
     │   ├── DataError             an expression failed on a row: 1//0, a failed CAST
     │   ├── ShardError            names the shard and the cause
-    │   └── ResourceLimit         memory, disk, state or result larger than configured
+    │   └── ResourceLimit         memory, disk, state or result larger than configured; too many queries (retryable)
     ├── StreamError               the stream object was used against its protocol
     │   ├── StreamClosed
     │   ├── StreamBusy
@@ -30,13 +30,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class StreamqError(Exception):
     """The base of every error raised by streamq."""
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
 
 class SqlError(StreamqError):
@@ -118,7 +116,11 @@ class ShardError(QueryError):
 
 
 class ResourceLimit(QueryError):
-    """A configured limit (memory, disk, source size) was reached."""
+    """A configured limit (memory, disk, source size) was reached. `retryable` where others have only to finish first."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class StreamError(StreamqError):

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -17,7 +18,7 @@ from streamq.kernels.evaluate import Evaluator
 from streamq.kernels.session import Session
 from streamq.operators import make
 from streamq.operators.base import Operator, OperatorContext
-from streamq.plan.dataflow import Lookup, Node, Read, edges
+from streamq.plan.dataflow import Dataflow, Lookup, Node, Read, edges
 from streamq.storage.catalog import Catalog
 from streamq.storage.feeds import Bookmark, Feed, Wanted
 from streamq.storage.view import MaterializedView
@@ -79,7 +80,7 @@ class OpenedQuery:
             self.partitions = self._open_partitions(stack, evaluators)
             late = LateRowCounter(self.planned.dataflow, evaluators[0], self._late_rows_into())
             self.epochs = Epochs(
-                self.planned.dataflow,
+                _bounded(self.planned.dataflow, self._config.max_state_bytes),
                 inlets,
                 self.partitions,
                 self.writer,
@@ -164,6 +165,14 @@ class OpenedQuery:
             self._catalog.insert(name, rows.select([column for column in rows.schema.names if column.lower() in target]))
 
         return insert
+
+
+def _bounded(dataflow: Dataflow, max_state_bytes: int | None) -> Dataflow:
+    """Let a query keep no more than the database allows, whatever it asked for."""
+    asked = dataflow.continuous.max_state_bytes
+    if max_state_bytes is None or (asked is not None and asked <= max_state_bytes):
+        return dataflow
+    return replace(dataflow, continuous=replace(dataflow.continuous, max_state_bytes=max_state_bytes))
 
 
 def _columns(nodes: list[Read]) -> tuple[str, ...]:

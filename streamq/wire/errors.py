@@ -7,6 +7,7 @@ from typing import Any
 
 from streamq import errors
 from streamq.errors import (
+    ConnectionLost,
     QueryCancelled,
     QueryTimeout,
     ResourceLimit,
@@ -29,7 +30,7 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (SourceError, 422),
     (QueryTimeout, 504),
     (WorkerCrashed, 503),
-    (ResourceLimit, 503),
+    (ConnectionLost, 503),
     (StreamError, 503),
 )
 
@@ -40,12 +41,15 @@ def status_of(error: Exception) -> int:
     >>> status_of(SourceError("rows do not fit")), status_of(StreamqError("no idea"))
     (422, 500)
     """
+    if isinstance(error, ResourceLimit):
+        # Others have to finish first; or there is no room, however often it is tried.
+        return 429 if error.retryable else 507
     return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
 
 
 def error_record(error: Exception) -> dict[str, Any]:
     """Write an error as JSON can carry it. `message` is the text without its decoration."""
-    record: dict[str, Any] = {"class": type(error).__name__, "message": str(error), "retryable": getattr(error, "retryable", False)}
+    record: dict[str, Any] = {"class": _class_name(error), "message": str(error), "retryable": getattr(error, "retryable", False)}
     match error:
         case SqlError():
             record |= {"message": error.message, "sql": error.sql, "line": error.line, "column": error.column, "hint": error.hint}
@@ -68,7 +72,14 @@ def error_of(record: Mapping[str, Any]) -> Exception:
         return kind(message, **{key: record.get(key) for key in ("sql", "line", "column", "hint")})
     if issubclass(kind, ShardError):
         return kind(message, shard=str(record.get("shard")))
+    if issubclass(kind, ResourceLimit):
+        return kind(message, retryable=record.get("retryable") is True)
     return kind(message)
+
+
+def _class_name(error: Exception) -> str:
+    """Name the class that a client knows: the nearest one of `streamq.errors`."""
+    return next((kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__), type(error).__name__)
 
 
 def _tree(kind: type[StreamqError]) -> Iterator[type[StreamqError]]:

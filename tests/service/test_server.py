@@ -117,12 +117,12 @@ async def test_limits(http: httpx.AsyncClient, home: streamq.Database) -> None:
     with pa.ipc.new_stream(body, table.schema) as writer:
         writer.write_table(table)
     put = await http.put("/v1/relations/more", content=body.getvalue().to_pybytes(), headers={"content-type": arrow.CONTENT_TYPE})
-    assert (put.status_code, put.json()["class"]) == (503, "ResourceLimit")
+    assert (put.status_code, put.json()["class"]) == (507, "ResourceLimit")
     request = http.build_request("POST", "/v1/query", json={"sql": "SELECT n FROM events EMIT CHANGES"})
     follower = await http.send(request, stream=True)
     try:
         second = await ask(http, "SELECT 1")
-        assert (second.status_code, second.json()["class"]) == (503, "ResourceLimit")
+        assert (second.status_code, second.json()["class"]) == (507, "ResourceLimit")
     finally:
         await follower.aclose()
     await wait_until_idle(home)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from streamq.config.checks import WrongSetting
 
 Executor = Literal["auto", "process", "thread"]
 MAX_PARTITIONS = 256
@@ -38,6 +40,7 @@ class Config:
     `memory_bytes` is for the DuckDB sessions of all workers together and for the rows that wait for readers. `slots` × `slot_bytes`
     is the shared memory of one process worker. `process_bytes` is the size of a scan from which the process pool serves it when
     `executor` is auto.
+    `max_state_bytes` is the most that any one continuous query may keep, whatever its own text says.
     `broadcast_bytes` is the largest join input that every task gets whole. A query that goes through at most `single_task_rows`
     rows runs as one task, unless it asks for a number of partitions.
     """
@@ -50,6 +53,7 @@ class Config:
     broadcast_bytes: int = 10 << 20
     single_task_rows: int = 10_000
     max_source_bytes: int = 1 << 30
+    max_state_bytes: int | None = None
     slots: int = 8
     slot_bytes: int = 4 << 20
     grace_s: float = 5.0
@@ -57,10 +61,10 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.executor not in ("auto", "process", "thread"):
-            raise ValueError(f"executor must be auto, process or thread, not {self.executor!r}")
-        for name in ("workers", "memory_bytes", "slots", "slot_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+            raise WrongSetting("executor", f"executor must be auto, process or thread, not {self.executor!r}")
+        for name in ("workers", "memory_bytes", "slots", "slot_bytes", "max_state_bytes"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise WrongSetting(name, f"{name} must be at least 1, not {value}")
         object.__setattr__(self, "target_partitions", clamp_partitions(self.target_partitions))
 
     @classmethod
@@ -70,17 +74,10 @@ class Config:
         Raises:
             ValueError: a variable or argument is not of the setting's type or range.
         """
-        environ = os.environ if environ is None else environ
-        types = get_type_hints(cls)
-        values: dict[str, Any] = {}
-        for setting in fields(cls):
-            text = environ.get(f"STREAMQ_{setting.name.upper()}")
-            if text is None:
-                continue
-            kind = types[setting.name]
-            try:
-                values[setting.name] = kind(text) if kind in (int, float) else text
-            except ValueError:
-                raise ValueError(f"STREAMQ_{setting.name.upper()} must be of type {kind.__name__}, not {text!r}") from None
-        values.update((name, value) for name, value in arguments.items() if value is not None)
-        return cls(**values)
+        # Workers do without it.
+        from streamq.config.sources import find_settings, make
+
+        given = {name: (name, value) for name, value in arguments.items() if value is not None}
+        if unknown := given.keys() - set(cls.__slots__):
+            raise TypeError(f"connect() has no setting {min(unknown)!r}")
+        return make(cls, find_settings([cls], given, os.environ if environ is None else environ))
