@@ -91,6 +91,10 @@ class Residue:
     def now(cls) -> Residue:
         """Look at this process."""
         gc.collect()
+        for thread in threading.enumerate():
+            # Anyio's threads are told to end with their loop, which does not wait for them.
+            if getattr(thread, "stopping", False):
+                thread.join()
         return cls(
             # Trio keeps idle threads for a while, for the next loop.
             threads=Counter(t.name for t in threading.enumerate() if not t.name.lower().startswith("trio")),
