@@ -34,6 +34,8 @@ from streamq.storage.insertion import Insertion
 from streamq.storage.rows import InsertResult
 
 if TYPE_CHECKING:
+    import ssl
+
     from streamq.streaming.opened import OpenedQuery
     from streamq.streaming.query import ContinuousQuery
 
@@ -49,20 +51,24 @@ class connect:
     query, worker and temporary file of the database.
 
     A `target` like ``http://127.0.0.1:8471`` is a service (`streamq serve`), which needs ``pip install 'streamq[service]'``. Leaving the
-    block ends the queries that were started in it. `token` is what the service asks of its clients.
+    block ends the queries that were started in it. `token` is what the service asks of its clients; `tls` says which certificates of an
+    ``https://`` one are trusted, and holds the one to show it, if it asks for that.
+
+    A connection that cannot be made is tried again for a moment. What only asks what the service knows is asked again where a
+    connection breaks; queries and writes never are: the error says what is known of them.
 
     Raises:
         UnsupportedError: `target` names a directory, which this version does not have.
-        ValueError: a setting is out of range.
+        ValueError: a setting is out of range, or `target` is no address.
     """
 
-    def __init__(self, target: str | None = None, *, token: str | None = None, **settings: Any) -> None:
+    def __init__(self, target: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None, **settings: Any) -> None:
         self._opening: AbstractAsyncContextManager[Database, bool | None]
         if target is not None and target.startswith(("http://", "https://")):
             from streamq.client import RemoteConnection
 
-            self._opening = RemoteConnection(target, token, Config.load(**settings))
-        elif target is not None or token is not None:
+            self._opening = RemoteConnection(target, token, tls, Config.load(**settings))
+        elif target is not None or token is not None or tls is not None:
             raise UnsupportedError(
                 f"cannot connect to {target!r}: a durable directory is not supported by this version",
                 hint="streamq.connect() opens a database in memory, streamq.connect('http://…') one that a service has",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from base64 import b64decode
 from collections.abc import AsyncIterable, Callable, Mapping
 from types import TracebackType
@@ -33,13 +34,15 @@ from streamq.wire.records import from_json
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
+_UNKNOWN = "whether it was done is not known"
+
 
 class RemoteConnection:
     """The database of a service, from its opening to its end, which ends the queries that were started in it. Nothing is sent before."""
 
-    def __init__(self, url: str, token: str | None, config: Config) -> None:
+    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None, config: Config) -> None:
+        self._transport = Transport(url, token, tls)
         self._host = QueryHost(config)
-        self._transport = Transport(url, token)
 
     async def __aenter__(self) -> Database:
         return RemoteDatabase(await self._host.__aenter__(), self._transport)
@@ -66,16 +69,16 @@ class RemoteDatabase(Database):
         return str(said["text"])
 
     async def relations(self) -> tuple[RelationInfo, ...]:
-        return tuple(map(_relation, await self._call("GET", "/v1/relations")))
+        return tuple(map(_relation, await self._read("/v1/relations")))
 
     async def queries(self) -> tuple[QueryStatistics, ...]:
-        return tuple(from_json(QueryStatistics, query) for query in await self._call("GET", "/v1/queries"))
+        return tuple(from_json(QueryStatistics, query) for query in await self._read("/v1/queries"))
 
     async def cancel(self, query_id: str) -> bool:
         return await self._call("DELETE", f"/v1/queries/{quote(query_id, safe='')}", may_be_absent=True) is not None
 
     async def statistics(self) -> DatabaseStatistics:
-        return from_json(DatabaseStatistics, await self._call("GET", "/v1/statistics"))
+        return from_json(DatabaseStatistics, await self._read("/v1/statistics"))
 
     def statistics_nowait(self) -> DatabaseStatistics:
         raise UnsupportedError("a service's statistics have to be waited for", hint="use `await db.statistics()`, or scrape its /metrics")
@@ -83,42 +86,47 @@ class RemoteDatabase(Database):
     # Everything else
 
     async def execute(self, sql: str, params: Parameters = None) -> ExecuteResult:
-        said = await self._call("POST", "/v1/execute", asked={"sql": sql, **parameters_to_json(params)})
+        said = await self._call("POST", "/v1/execute", asked={"sql": sql, **parameters_to_json(params)}, lost=_UNKNOWN)
         table = said["table"]
         return ExecuteResult(said["kind"], said["rows"], None if table is None else table_from_text(table["arrow"]))
 
     async def finish(self, relation: str) -> None:
-        await self._call("POST", f"/v1/relations/{quote(relation, safe='')}/finish")
+        await self._call("POST", f"/v1/relations/{quote(relation, safe='')}/finish", lost=_UNKNOWN)
 
     async def register(self, name: str, obj_or_path: object, *, watermark: str | None = None) -> None:
         self._host.check_open()
         reader = await self._in_thread(upload_reader, name, obj_or_path)
         params = {} if watermark is None else {"watermark": watermark}
-        await self._call("PUT", f"/v1/relations/{quote(name, safe='')}", body=reader_body(reader), params=params)
+        await self._call("PUT", f"/v1/relations/{quote(name, safe='')}", body=reader_body(reader), params=params, lost=_UNKNOWN)
 
     async def unregister(self, name: str) -> None:
-        await self._call("DELETE", f"/v1/relations/{quote(name, safe='')}")
+        await self._call("DELETE", f"/v1/relations/{quote(name, safe='')}", lost=_UNKNOWN)
 
     async def _insert_at_once(self, relation: str, rows: object) -> InsertResult:
         self._host.check_open()
-        path = _rows_path(relation)
         table = await self._in_thread(arrow_table, rows)
         if table is None:
             info = await self._writable(relation)
             table = await self._in_thread(lambda: table_of(rows, info.schema, relation=info.name))
-        # Written whole or not at all.
-        return from_json(InsertResult, await self._call("POST", path, body=table_body(table), params={"whole": "true"}))
+        lost = "whether the rows went in, all or none, is not known"
+        said = await self._call("POST", _rows_path(relation), body=table_body(table), params={"whole": "true"}, lost=lost)
+        return from_json(InsertResult, said)
 
     async def _insert_each(self, relation: str, items: AsyncIterable[object]) -> InsertResult:
         self._host.check_open()
         info = await self._writable(relation)
-        return from_json(InsertResult, await self._call("POST", _rows_path(relation), body=items_body(items, info)))
+        lost = "how many of the rows went in is not known"
+        return from_json(InsertResult, await self._call("POST", _rows_path(relation), body=items_body(items, info), lost=lost))
 
     # How it is done
 
     async def _call(self, method: str, path: str, **request: Any) -> Any:
         self._host.check_open()
         return await self._transport.call(method, path, **request)
+
+    async def _read(self, path: str) -> Any:
+        self._host.check_open()
+        return await self._transport.read(path)
 
     async def _in_thread(self, function: Callable[[*Args], T], *args: *Args) -> T:
         """Run what converts rows off the event loop."""
@@ -135,7 +143,7 @@ class RemoteDatabase(Database):
         return QueryBatchStream(start, self._host.drop)
 
     async def _start(self, asked: AskedQuery, deadline: float) -> RunningQuery:
-        response = await self._transport.send("POST", "/v1/query", asked=_request(asked))
+        response = await self._transport.send("POST", "/v1/query", asked=_request(asked), lost="the query, if it had begun, ends with it")
         answer = Answer(self._transport, response)
         try:
             schema, description, progress = await answer.begin()

@@ -72,7 +72,7 @@ class Answer:
                 pass
 
     async def _read(self) -> AsyncGenerator[Decoded]:
-        with self._transport.failures(", and the query ends with it"):
+        with self._transport.failures("the query ends with it"):
             async for data in self._response.aiter_raw():
                 try:
                     for decoded in self._decoder.feed(data):
@@ -140,7 +140,7 @@ class RemoteQuery(RunningQuery):
         """Ask the service, while the query runs there."""
         if not self._over:
             # A query that has just ended there has its last statistics at the end of the answer.
-            said = await self._transport.call("GET", f"/v1/queries/{self.id}", may_be_absent=True)
+            said = await self._transport.read(f"/v1/queries/{self.id}", may_be_absent=True)
             if said is not None:
                 return from_json(QueryStatistics, said)
         return self.statistics()

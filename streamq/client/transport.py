@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any
@@ -13,52 +15,71 @@ from streamq.errors import ConnectionLost, StreamqError
 from streamq.wire import arrow
 from streamq.wire.errors import error_of
 
-CONNECT_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+CONNECT_RETRIES = 2
+"""A service that is being started again is there a moment later. Nothing has been sent before there is a connection."""
+READING_TIMEOUT_S = 60.0
+"""What only reads what a service knows is answered at once. Queries and writes may take days."""
 KEEP_ALIVE_S = 5.0
 """Shorter than servers keep an idle connection: none is reused that is just being closed."""
+PROBE_AFTER_S = 60
+"""A service whose machine has gone says nothing: after so long a silence it is asked whether it is there."""
 
 
 class Transport:
-    """The connections to one service."""
+    """The connections to one service.
 
-    def __init__(self, url: str, token: str | None) -> None:
-        self.url = url.rstrip("/")
+    Raises:
+        ValueError: `url` is no address of a service.
+    """
+
+    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None = None) -> None:
+        self.url = _checked(url)
         headers = {"accept": f"{arrow.CONTENT_TYPE}, application/json"}
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
-        self._client = _client(self.url, headers, kept=20)
+        self._client = _client(self.url, headers, tls, kept=20)
         # Each upload has a connection of its own, see `_Body`.
-        self._uploads = _client(self.url, headers, kept=0)
+        self._uploads = _client(self.url, headers, tls, kept=0)
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._client.aclose()
         await self._uploads.aclose()
 
-    async def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        asked: Mapping[str, Any] | None = None,
-        body: AsyncGenerator[bytes] | None = None,
-        params: Mapping[str, str] | None = None,
-        may_be_absent: bool = False,
-    ) -> Any:
-        """Make a request, and give its answer. `asked` is sent as JSON, `body` as an Arrow stream.
-
-        With `may_be_absent` None says that there is nothing of this name.
+    async def read(self, path: str, *, may_be_absent: bool = False) -> Any:
+        """Ask for something that changes nothing, and ask once more where the connection breaks.
 
         Raises:
             StreamqError: what the service refused the request with.
             ConnectionLost: no answer came.
         """
-        response = await self.send(method, path, asked=asked, body=body, params=params, may_be_absent=may_be_absent)
         try:
-            with self.failures():
-                return None if response.is_error else json.loads(await response.aread())
+            return await self.call("GET", path, may_be_absent=may_be_absent, timeout_s=READING_TIMEOUT_S)
+        except ConnectionLost as error:
+            if isinstance(error.__cause__, httpx.ConnectError | httpx.TimeoutException):
+                raise
+            return await self.call("GET", path, may_be_absent=may_be_absent, timeout_s=READING_TIMEOUT_S)
+
+    async def call(self, method: str, path: str, *, lost: str = "", **request: Any) -> Any:
+        """Make a request as `send()` does, and give its answer.
+
+        Raises:
+            StreamqError: what the service refused the request with.
+            ConnectionLost: no answer came.
+        """
+        response = await self.send(method, path, lost=lost, **request)
+        try:
+            with self.failures(lost):
+                if response.is_error:
+                    return None
+                text = await response.aread()
         finally:
             await response.aclose()
+        try:
+            return json.loads(text)
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise StreamqError(f"{self.url} answers, but not as streamq does: {error}") from error
 
     async def send(
         self,
@@ -69,11 +90,22 @@ class Transport:
         body: AsyncGenerator[bytes] | None = None,
         params: Mapping[str, str] | None = None,
         may_be_absent: bool = False,
+        lost: str = "",
+        timeout_s: float | None = None,
     ) -> httpx.Response:
-        """Do what `call()` does, but give the answer to be read as it comes; the caller closes it."""
+        """Make a request, and give its answer to be read as it comes; the caller closes it. `asked` is sent as JSON, `body` as Arrow.
+
+        With `may_be_absent` there may be nothing of this name: the answer is then an error. `lost` says what becomes of the request where
+        the connection breaks.
+
+        Raises:
+            StreamqError: what the service refused the request with.
+            ConnectionLost: no answer came.
+        """
         headers = {"content-type": arrow.CONTENT_TYPE} if body is not None else None
-        request = self._client.build_request(method, path, json=asked, content=body, params=params, headers=headers)
-        with self.failures():
+        timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+        request = self._client.build_request(method, path, json=asked, content=body, params=params, headers=headers, timeout=timeout)
+        with self.failures(lost):
             response = await self._client.send(request, stream=True) if body is None else await self._upload(request, body)
             if not response.is_error or (may_be_absent and response.status_code == httpx.codes.NOT_FOUND):
                 return response
@@ -81,7 +113,7 @@ class Transport:
                 text = await response.aread()
             finally:
                 await response.aclose()
-        raise _refusal(response.status_code, text)
+        raise self._refusal(response.status_code, text)
 
     async def _upload(self, request: httpx.Request, body: AsyncGenerator[bytes]) -> httpx.Response:
         async with aclosing(body):
@@ -90,14 +122,27 @@ class Transport:
             return await self._uploads.send(request, stream=True)
 
     @contextmanager
-    def failures(self, doing: str = "") -> Iterator[None]:
-        """Raise what goes wrong with a connection as ConnectionLost. `doing` says what is lost with it."""
+    def failures(self, lost: str = "") -> Iterator[None]:
+        """Raise what goes wrong with a connection as ConnectionLost. `lost` says what is lost with it."""
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise ConnectionLost(f"cannot connect to {self.url}: {str(error) or 'no answer in time'}") from error
-        except (httpx.TransportError, httpx.StreamError, json.JSONDecodeError) as error:
-            raise ConnectionLost(f"the connection to {self.url} broke{doing}: {str(error) or type(error).__name__}") from error
+            reason = str(error) or "no answer in time"
+            raise ConnectionLost(f"cannot connect to {self.url}: {reason}; is `streamq serve` running there?") from error
+        except httpx.ReadTimeout as error:
+            raise ConnectionLost(f"{self.url} did not answer within {READING_TIMEOUT_S:g} s") from error
+        except (httpx.TransportError, httpx.StreamError) as error:
+            reason = str(error) or type(error).__name__
+            raise ConnectionLost(f"the connection to {self.url} broke{lost and f', and {lost}'}: {reason}") from error
+
+    def _refusal(self, status: int, text: bytes) -> Exception:
+        try:
+            record = json.loads(text)
+        except (UnicodeDecodeError, json.JSONDecodeError):
+            record = None
+        if isinstance(record, dict) and "class" in record:
+            return error_of(record)
+        return StreamqError(f"{self.url} answers with status {status}, and not as streamq does")
 
 
 class _Body(httpx.AsyncByteStream):
@@ -121,23 +166,33 @@ class _Body(httpx.AsyncByteStream):
         return await anext(self._pieces)
 
 
-def _client(url: str, headers: Mapping[str, str], *, kept: int) -> httpx.AsyncClient:
+def _checked(url: str) -> str:
+    """Give the address as requests want it."""
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{url!r} is no address of a service: {error}") from None
+    if address.userinfo:
+        raise ValueError("an address has neither user nor password: what the service asks for is `token`")
+    if not address.host:
+        raise ValueError(f"{url!r} is no address of a service, such as http://127.0.0.1:8471")
+    return url.rstrip("/")
+
+
+def _client(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None, *, kept: int) -> httpx.AsyncClient:
     """Make a client that keeps so many idle connections."""
-    return httpx.AsyncClient(
-        base_url=url,
-        headers=headers,
-        # No limit on time: a query may have nothing to say for days, and an insert waits as long as its rows find no room.
-        timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+    transport = httpx.AsyncHTTPTransport(
+        verify=True if tls is None else tls,
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_S),
+        retries=CONNECT_RETRIES,
+        socket_options=_probes(),
         trust_env=False,
     )
+    return httpx.AsyncClient(base_url=url, headers=headers, transport=transport, trust_env=False)
 
 
-def _refusal(status: int, text: bytes) -> Exception:
-    try:
-        record = json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        record = None
-    if isinstance(record, dict) and "class" in record:
-        return error_of(record)
-    return StreamqError(f"the service answered with status {status}, not as streamq does")
+def _probes() -> list[tuple[int, int, int]]:
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    # Whose names are not the same on all systems.
+    idle = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
+    return options if idle is None else [*options, (socket.IPPROTO_TCP, idle, PROBE_AFTER_S)]
