@@ -17,6 +17,7 @@ from typing import Literal
 import anyio
 
 from streamq.config import Config
+from streamq.execution.statistics import ResourceStatistics
 from streamq.flow.channel import ByteBudget
 
 PoolKind = Literal["process", "thread"]
@@ -55,11 +56,13 @@ class Admission:
     """
 
     def __init__(self, config: Config, kind: PoolKind) -> None:
+        self._kind = kind
         on_their_way = config.memory_bytes // 8 // (SLOTS_A_JOB * config.slot_bytes)
         jobs = _pool_bytes(config, kind) // JOB_BYTES
         direct = max(config.workers, min(jobs // 2, on_their_way))
-        self._direct_left = direct
-        self.filing = anyio.CapacityLimiter(max(config.workers, jobs - direct))
+        self._direct = self._direct_left = direct
+        self._files = max(config.workers, jobs - direct)
+        self.filing = anyio.CapacityLimiter(self._files)
 
     def admit_direct(self) -> bool:
         """Take a place among the jobs that are read while they run, if there is one; to be given back with `end_direct`."""
@@ -71,3 +74,10 @@ class Admission:
     def end_direct(self) -> None:
         """Give a place back."""
         self._direct_left += 1
+
+    def statistics(self) -> tuple[ResourceStatistics, ResourceStatistics]:
+        """Tell how many jobs are open, of each sort."""
+        return (
+            ResourceStatistics(f"{self._kind} jobs", self._direct - self._direct_left, self._direct),
+            ResourceStatistics(f"{self._kind} file jobs", self.filing.borrowed_tokens, self._files),
+        )

@@ -7,7 +7,7 @@ anywhere. Leaving the scope ends everything in it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self, TypeVar
@@ -22,8 +22,9 @@ from streamq.execution.events import emit_query_ended
 from streamq.execution.jobs import PoolStatistics, WorkerPool
 from streamq.execution.processes import ProcessPool
 from streamq.execution.query import Query, QueryRequest, RunningQuery
-from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics, Totals
+from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics, ResourceStatistics
 from streamq.execution.threads import ThreadPool
+from streamq.execution.totals import Totals
 from streamq.flow.inbox import Inbox
 from streamq.flow.scopes import leaves, one_error
 from streamq.kernels.session import translate
@@ -151,9 +152,17 @@ class QueryHost:
         return self._totals.running()
 
     def statistics(self, relations: Iterable[RelationStatistics]) -> DatabaseStatistics:
-        """Tell what all queries have done so far, and how the pools are."""
-        pools: list[PoolStatistics] = [pool.statistics() for pool in self._pools.values()]
-        return self._totals.snapshot(pools=pools, relations=relations)
+        """Tell what all queries have done so far, and how the pools and the other things are that they share. Callable from any thread."""
+        pools: list[PoolStatistics] = [pool.statistics() for pool in list(self._pools.values())]
+        return self._totals.snapshot(
+            pools=pools, relations=relations, resources=self._resources(), channel_limit_bytes=self.waiting.max_bytes
+        )
+
+    def _resources(self) -> Iterator[ResourceStatistics]:
+        yield ResourceStatistics("planning threads", self.limiter.borrowed_tokens, PLANNING_THREADS)
+        yield ResourceStatistics("epoch threads", self.epoch_limiter.borrowed_tokens, EPOCH_THREADS)
+        for kind in list(self._pools):
+            yield from self._admissions[kind].statistics()
 
     def check_open(self) -> None:
         """Raise StreamClosed if the database has been closed."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from streamq.errors import StreamqError
     from streamq.execution.services import ServiceSetup
+    from streamq.flow.stopwatch import Stopwatch
 
 PARTITION_COLUMN = "__partition"
 """The column that says which of several files a row goes to. The planner's name for it, here so that workers need no planner."""
@@ -134,12 +135,14 @@ class WorkerPool(Protocol):
     directory: str
     """A directory for files of queries; it goes with the pool, however the pool ends."""
 
-    def run(self, job: Job, *, worker: int | None = None, credits: int = 2) -> AbstractAsyncContextManager[RunningJob]:
+    def run(
+        self, job: Job, *, worker: int | None = None, credits: int = 2, waiting: Stopwatch | None = None
+    ) -> AbstractAsyncContextManager[RunningJob]:
         """Open a job on worker number `worker` (None: the one with least to do).
 
         The batches of at most `credits` turns are on their way, those of a turn no larger than a slot; taking the last of a turn
         grants another. Leaving the context before the end cancels the job: its SQL is interrupted, its files are removed, and
-        when the context is left nothing of it runs.
+        when the context is left nothing of it runs. `waiting` runs while the reader waits for the worker.
         """
 
     def host(

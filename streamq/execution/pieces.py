@@ -53,6 +53,7 @@ class ScanState:
     plan: PlannedScan
     leases: int = 0
     rows_done: int = 0
+    splits_done: int = 0
 
     def statistics(self) -> ScanStatistics:
         return ScanStatistics(
@@ -64,6 +65,7 @@ class ScanState:
             leases=self.leases,
             rows=self.plan.rows,
             rows_done=self.rows_done,
+            splits_done=self.splits_done,
         )
 
 

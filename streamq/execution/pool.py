@@ -32,6 +32,7 @@ from streamq.execution.jobs import Job, JobResult, PoolStatistics, RunningJob, W
 from streamq.execution.services import ServiceSetup
 from streamq.flow.inbox import Inbox
 from streamq.flow.scopes import one_error
+from streamq.flow.stopwatch import Stopwatch
 
 INTERRUPT_INTERVAL_S = 0.02
 """An interrupt that comes between two turns of a job is lost, so a cancel is repeated this often until the job has ended."""
@@ -81,10 +82,11 @@ class PooledJob:
     `ended` tells that the worker is done with it, `finished` that its reader knows.
     """
 
-    def __init__(self, grant: Callable[[], None]) -> None:
+    def __init__(self, grant: Callable[[], None], waiting: Stopwatch) -> None:
         self.ended = anyio.Event()
         self.finished = False
         self._grant = grant
+        self._waiting = waiting
         self._batches: deque[tuple[pa.RecordBatch, bool]] = deque()
         self._changed = anyio.Event()
         self._result: JobResult | None = None
@@ -96,9 +98,11 @@ class PooledJob:
 
     async def __anext__(self) -> pa.RecordBatch:
         # No checkpoint where a batch is there already: the reader's channel, behind this, is one for every batch.
-        while not self._batches and not self.ended.is_set():
-            self._changed = anyio.Event()
-            await self._changed.wait()
+        if not self._batches and not self.ended.is_set():
+            with self._waiting:
+                while not self._batches and not self.ended.is_set():
+                    self._changed = anyio.Event()
+                    await self._changed.wait()
         if self._batches:
             self._delivered = True
             batch, last = self._batches.popleft()
@@ -219,7 +223,9 @@ class Pool(ABC):
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(remove_pool_directory, self.directory)
 
-    def run(self, job: Job, *, worker: int | None = None, credits: int = 2) -> AbstractAsyncContextManager[RunningJob]:
+    def run(
+        self, job: Job, *, worker: int | None = None, credits: int = 2, waiting: Stopwatch | None = None
+    ) -> AbstractAsyncContextManager[RunningJob]:
         """Open a job on worker number `worker` (None: the one with least to do). See `WorkerPool.run`.
 
         Raises:
@@ -229,7 +235,7 @@ class Pool(ABC):
             raise ValueError(f"worker must be in 0..{self.size - 1}, not {worker}")
         if credits < 1:
             raise ValueError(f"credits must be at least 1, not {credits}")
-        return self._run(job, worker, credits)
+        return self._run(job, worker, credits, waiting or Stopwatch())
 
     def host(
         self, setup: ServiceSetup, worker: int, tell: Callable[[bytes | StreamqError], None]
@@ -262,11 +268,11 @@ class Pool(ABC):
     # A job
 
     @asynccontextmanager
-    async def _run(self, job: Job, worker: int | None, credits: int) -> AsyncIterator[RunningJob]:
+    async def _run(self, job: Job, worker: int | None, credits: int, waiting: Stopwatch) -> AsyncIterator[RunningJob]:
         async with self._reachable(job) as reachable:
             seat, link = self._seated(worker)
             job_id = next(self._job_ids)
-            running = seat.jobs[job_id] = PooledJob(lambda: link.send(Grant(job_id, 1)))
+            running = seat.jobs[job_id] = PooledJob(lambda: link.send(Grant(job_id, 1)), waiting)
             link.send(Open(job_id, reachable, credits))
             try:
                 yield running

@@ -21,7 +21,7 @@ from streamq.execution.events import emit_query_started
 from streamq.execution.jobs import WorkerPool
 from streamq.execution.output import ReaderOutput
 from streamq.execution.stages import PlanContext, PlanRun
-from streamq.execution.statistics import ContinuousStatistics, Outcome, QueryStatistics, ScanStatistics
+from streamq.execution.statistics import ContinuousStatistics, Outcome, QueryStatistics, ScanStatistics, Waits
 from streamq.flow.channel import ByteBudget, Channel
 from streamq.plan.dataflow import Changelog
 from streamq.plan.explain import StageRun
@@ -162,6 +162,8 @@ class RunningQuery(ABC):
         strategy: str,
         executor: str,
         tasks: int,
+        worker_s: float = 0.0,
+        source_s: float = 0.0,
         fallback: str | None = None,
         scans: tuple[ScanStatistics, ...] = (),
         stages: tuple[StageRun, ...] = (),
@@ -187,7 +189,7 @@ class RunningQuery(ABC):
             tasks=tasks,
             channel_batches=channel.batches,
             channel_bytes=channel.bytes,
-            blocked_s=channel.blocked_s,
+            waited=Waits(client_s=channel.unread_s, channel_s=channel.blocked_s, worker_s=worker_s, source_s=source_s),
             stages=stages,
             error=None if self.error is None else str(self.error),
             continuous=continuous,
@@ -276,6 +278,7 @@ class Query(RunningQuery):
         return self._statistics(
             strategy=type(plan.strategy).__name__,
             executor=self._request.pool.kind,
+            worker_s=self._plan_run.worker_s,
             fallback=next((choice.fallback for choice in plan.choices if choice.fallback), None),
             scans=self._plan_run.scans(),
             tasks=sum(stage.tasks for stage in self.stages()),

@@ -28,6 +28,7 @@ from streamq.execution.pieces import Kept, Piece, StageState, by_split, pieces, 
 from streamq.execution.statistics import ScanStatistics
 from streamq.flow.merge import merge_runs
 from streamq.flow.scopes import one_error
+from streamq.flow.stopwatch import Stopwatch
 from streamq.kernels.session import translate
 from streamq.plan.explain import StageRun
 from streamq.plan.fragments import (
@@ -73,6 +74,7 @@ class PlanRun:
         self._directory = os.path.join(pool.directory, context.query_id)
         self._has_directory = False
         self._spooling = anyio.Lock()
+        self._for_workers = Stopwatch()
         self._stages = {stage.id: StageState(stage, context.scans.get(stage.id)) for stage in context.plan.stages}
 
     def report(self) -> tuple[StageRun, ...]:
@@ -82,6 +84,11 @@ class PlanRun:
     def scans(self) -> tuple[ScanStatistics, ...]:
         """Tell how far each scan that drives a stage is."""
         return tuple(run.scan.statistics() for run in self._stages.values() if run.scan is not None)
+
+    @property
+    def worker_s(self) -> float:
+        """How long tasks have waited for workers, all of them together."""
+        return self._for_workers.seconds
 
     async def run(self) -> None:
         """Run every stage; return when all rows are with the output, or it wants no more.
@@ -132,13 +139,18 @@ class PlanRun:
         run.results.append((piece.number, result))
         if run.scan is not None:
             run.scan.rows_done += sum(lease.rows for lease in piece.leases.values())
+            run.scan.splits_done += sum(len(lease.splits) for lease in piece.leases.values())
 
     async def _run_to_files(self, run: StageState, piece: Piece, name: str = "") -> JobResult:
         self._has_directory = True
         partitions = run.stage.output.partitions if isinstance(run.stage.output, Keep) else 1
         output = ToFiles(self._directory, f"stage{run.stage.id}-{piece.number}{name}", partitions)
-        async with self._admission.filing:
+        with self._for_workers:
+            await self._admission.filing.acquire()
+        try:
             result = await self._run_piece(run.stage, piece, output)
+        finally:
+            self._admission.filing.release()
         self._finished(run, piece, result)
         return result
 
@@ -170,7 +182,9 @@ class PlanRun:
 
     async def _run_job(self, stage: Stage, piece: Piece, output: ToReader | ToFiles) -> JobResult:
         # In a thread, because some snapshots read files here, and all look at them.
-        async with self._pool.run(await self._in_thread(self._job, stage, piece, output), credits=CREDITS) as job:
+        async with self._pool.run(
+            await self._in_thread(self._job, stage, piece, output), credits=CREDITS, waiting=self._for_workers
+        ) as job:
             try:
                 async for batch in job:
                     await self._output.send(batch)

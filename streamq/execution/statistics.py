@@ -1,4 +1,4 @@
-"""What streamq counts: of one query, of a database, and the totals from which a database's numbers are read.
+"""What streamq tells of itself: of one query, and of a database.
 
 Everything here is a snapshot: frozen data, made when it is asked for. Hot paths count in plain attributes of their own
 objects (a channel, a stream, a pool); nothing is pushed anywhere while a query runs.
@@ -6,14 +6,12 @@ objects (a channel, a stream, a pool); nothing is pushed anywhere while a query 
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
+from streamq.execution.histogram import NO_EPOCHS, Histogram
 from streamq.execution.jobs import PoolStatistics
 
 if TYPE_CHECKING:
@@ -25,8 +23,38 @@ Outcome = Literal["running", "completed", "failed", "cancelled", "timed_out"]
 OUTCOMES: tuple[Outcome, ...] = ("completed", "failed", "cancelled", "timed_out")
 """How a query can end."""
 
-FIRST_BATCH_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Upper bounds of the buckets that count times to the first batch, in seconds; one more bucket is above them all."""
+QueryKind = Literal["snapshot", "continuous"]
+"""Whether a query answers once, or goes on with its sources."""
+
+KINDS: tuple[QueryKind, ...] = ("snapshot", "continuous")
+"""Every kind of query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What a query has waited for, in seconds. Whoever asks why it is slow looks for the largest.
+
+    `client_s`: there were rows, and the reader (over HTTP: the client) did not take them. `channel_s`: tasks had rows, and no room for them
+    because the reader was behind. `worker_s`: tasks, or the next epoch, waited for workers to compute. `source_s`: a continuous query
+    waited for rows to come. Several tasks that wait at once count each, so the sum may exceed the time that has passed.
+    """
+
+    client_s: float = 0.0
+    channel_s: float = 0.0
+    worker_s: float = 0.0
+    source_s: float = 0.0
+
+    def __add__(self, other: Waits) -> Waits:
+        """Add up, wait by wait."""
+        return Waits(
+            self.client_s + other.client_s,
+            self.channel_s + other.channel_s,
+            self.worker_s + other.worker_s,
+            self.source_s + other.source_s,
+        )
+
+
+NO_WAITS = Waits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +63,7 @@ class ScanStatistics:
 
     `unit` is what the splits are made of (``row group``, ``range``, ``modulo``, ``shard``, ``file``) and `max_parallelism`
     how many tasks the relation can feed at once. `splits` are to be read, the `pruned` ones are not among them. `rows` are in
-    these splits, by metadata. `leases` and `rows_done` count what has been read to its end.
+    these splits, by metadata. `leases` have been handed out; `splits_done` of `rows_done` have been read to their end.
     """
 
     relation: str
@@ -46,6 +74,7 @@ class ScanStatistics:
     rows: int
     leases: int = 0
     rows_done: int = 0
+    splits_done: int = 0
 
 
 Partition = tuple[str, int]
@@ -78,7 +107,7 @@ class ContinuousStatistics:
     `watermarks` are those of each relation with event time, of which the least holds the others back, and `partition_watermarks` those of
     their partitions. `held_back_by` is the partition for which the query's watermark waits, `idle` partitions hold nobody back.
     `watermark_lag_s` is how far the watermark is behind the clock, None where it waits for nothing. `peak_state_bytes` is the most that all
-    operators kept after an epoch.
+    operators kept after an epoch. `epoch_s` counts the epochs by how long they took to compute.
     """
 
     epochs: int
@@ -92,6 +121,7 @@ class ContinuousStatistics:
     held_back_by: Partition | None = None
     watermark_lag_s: float | None = None
     peak_state_bytes: int = 0
+    epoch_s: Histogram = NO_EPOCHS
 
     @property
     def total_rows_in(self) -> int:
@@ -117,9 +147,9 @@ class QueryStatistics:
     the start until the reader had the first batch, None before. `rows_out`, `bytes_out` (Arrow buffers) and `batches_out`
     were handed to the reader. `strategy` names the partition strategy, `executor` the kind of pool that runs it
     (``process``, ``thread``), `fallback` is a short label of why nothing parallel fitted. `tasks` have been done, of all
-    stages together. `channel_batches` of `channel_bytes` wait for the reader; `blocked_s` is how long producers waited for
-    it, all of them together. `error` is the text of what the query failed with. `continuous` is there for queries with EMIT,
-    and `view` is the name of the materialized view that the query keeps, whose rows `rows_out` then counts.
+    stages together. `channel_batches` of `channel_bytes` wait for the reader; `waited` is what the query has waited for. `error`
+    is the text of what the query failed with. `continuous` is there for queries with EMIT, and `view` is the name of the
+    materialized view that the query keeps, whose rows `rows_out` then counts.
     """
 
     query_id: str
@@ -138,16 +168,26 @@ class QueryStatistics:
     tasks: int
     channel_batches: int
     channel_bytes: int
-    blocked_s: float
+    waited: Waits = NO_WAITS
     stages: tuple[StageRun, ...] = ()
     error: str | None = None
     continuous: ContinuousStatistics | None = None
     view: str | None = None
 
     @property
-    def kind(self) -> Literal["snapshot", "continuous"]:
+    def kind(self) -> QueryKind:
         """Whether it answers once, or goes on with its sources."""
         return "snapshot" if self.continuous is None else "continuous"
+
+    @property
+    def blocked_s(self) -> float:
+        """How long tasks waited for the reader, all of them together."""
+        return self.waited.channel_s
+
+    @property
+    def rows_in(self) -> int:
+        """Rows and changes that have been read."""
+        return self.rows_done if self.continuous is None else self.continuous.total_rows_in
 
     @property
     def splits(self) -> int:
@@ -195,40 +235,35 @@ class RelationStatistics:
 
 
 @dataclass(frozen=True, slots=True)
-class Histogram:
-    """Counts of values by size: `counts[i]` are at most `bounds[i]` and above the bound before, the last count is above all bounds.
+class QueryTotals:
+    """The queries of one kind, those that are `running` included.
 
-    >>> Histogram((1.0, 2.0), (3, 0, 1), 9.5).cumulative
-    ((1.0, 3), (2.0, 3), (inf, 4))
+    `durations_s` are the times from start to end of those that have ended, by how they ended. `first_batch_s` counts the times until the
+    reader had the first batch. The rest adds up what is in `QueryStatistics`.
     """
 
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-    sum: float
+    running: int
+    rows_in: int
+    rows_out: int
+    bytes_out: int
+    batches_out: int
+    first_batch_s: Histogram
+    durations_s: Mapping[str, Histogram]
+    waited: Waits
 
     @property
-    def count(self) -> int:
-        """All values."""
-        return sum(self.counts)
-
-    @property
-    def cumulative(self) -> tuple[tuple[float, int], ...]:
-        """For every bound, infinity last, how many values are at most that large."""
-        seen = 0
-        steps = []
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
-            seen += count
-            steps.append((bound, seen))
-        return tuple(steps)
+    def outcomes(self) -> Mapping[str, int]:
+        """How many have ended, by how."""
+        return {outcome: durations.count for outcome, durations in self.durations_s.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class ContinuousTotals:
-    """The continuous queries of a database.
+    """What only continuous queries have.
 
-    `running` are there now; they keep `state_bytes`, by kind of operator, and the one that is furthest behind the clock is so by
-    `watermark_lag_s` (None if none of them waits for event time). The others count since `connect()`: `epochs` computed, `rows_in`
-    read, the `late_rows` among them, and `blocked_s`, how long they waited for their readers.
+    Those that are `running` now keep `state_rows` of `state_bytes`, by kind of operator, and the one that is furthest behind the clock is
+    so by `watermark_lag_s` (None if none of them waits for event time). The others count since `connect()`: `epochs` computed, by how long
+    they took `epoch_s`, `rows_in` read, the `late_rows` among them, and `blocked_s`, how long they waited for their readers.
     """
 
     running: int = 0
@@ -238,6 +273,35 @@ class ContinuousTotals:
     blocked_s: float = 0.0
     state_bytes: Mapping[str, int] = field(default_factory=dict)
     watermark_lag_s: float | None = None
+    state_rows: Mapping[str, int] = field(default_factory=dict)
+    epoch_s: Histogram = NO_EPOCHS
+
+
+@dataclass(frozen=True, slots=True)
+class InsertStatistics:
+    """What was written into sources and tables: `inserts` of `rows`, which as Arrow buffers have `bytes`. They waited `waited_s`, all
+    together, until queries had read what a retention then dropped to make room."""
+
+    inserts: int = 0
+    rows: int = 0
+    bytes: int = 0
+    waited_s: float = 0.0
+
+
+NO_INSERTS = InsertStatistics()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceStatistics:
+    """What all queries share, and wait for when it is used up: `used` of `limit` now.
+
+    `name` is ``planning threads``, ``epoch threads``, or of each kind of pool the ``… jobs`` that are read while they run, and the
+    ``… file jobs`` that are not.
+    """
+
+    name: str
+    used: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +310,10 @@ class DatabaseStatistics:
 
     `running` queries are now in `db.queries()`. `outcomes` counts the others by how they ended. `dropped_streams` were
     neither read to their end nor closed: the garbage collector found them. `strategies` counts queries by partition
-    strategy, `splits` counts splits read by what they are made of, `fallbacks` counts queries by why nothing parallel
-    fitted. `channel_batches` and `channel_bytes` wait for readers now; `blocked_s` is how long producers waited for readers.
-    `continuous` has what only queries with EMIT have.
+    strategy, `splits` counts splits to be read by what they are made of, of which `splits_done` have been and running queries still have
+    `splits_left`, `fallbacks` counts queries by why nothing parallel fitted. `channel_batches` of `channel_bytes` wait for readers now, of
+    `channel_limit_bytes` that may; `blocked_s` is how long producers waited for readers. `kinds` has the queries of each kind by
+    themselves, `continuous` what only those with EMIT have.
     """
 
     running: int
@@ -269,152 +334,9 @@ class DatabaseStatistics:
     pools: tuple[PoolStatistics, ...] = ()
     relations: tuple[RelationStatistics, ...] = ()
     continuous: ContinuousTotals = ContinuousTotals()
-
-
-class Totals:
-    """Adds up the queries of a database, which owns it.
-
-    Queries start and end on the event loop; a snapshot may be taken on any thread, because that is where Prometheus
-    collects. The lock makes a query that ends meanwhile count exactly once, so totals never go down.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._running: dict[str, Callable[[], QueryStatistics]] = {}
-        self._outcomes: Counter[Outcome] = Counter(dict.fromkeys(OUTCOMES, 0))
-        self._dropped = 0
-        self._ended = _Sums()
-
-    def query_started(self, query_id: str, read: Callable[[], QueryStatistics]) -> None:
-        """Count a query that starts. `read` gives its statistics at any time until it ends; it neither waits nor blocks."""
-        with self._lock:
-            self._running[query_id] = read
-
-    def query_ended(self, statistics: QueryStatistics) -> None:
-        """Count a started query that has ended. `statistics` are its last: its `outcome` is not `running`.
-
-        Raises:
-            ValueError: the query is still running.
-        """
-        if statistics.outcome == "running":
-            raise ValueError(f"query {statistics.query_id} has not ended")
-        with self._lock:
-            del self._running[statistics.query_id]
-            self._outcomes[statistics.outcome] += 1
-            self._ended.add(statistics)
-
-    def stream_dropped(self) -> None:
-        """Count a stream whose last reference went before it was closed. Its query still ends (as `cancelled`)."""
-        self._dropped += 1
-
-    def running(self) -> tuple[QueryStatistics, ...]:
-        """Give the statistics of the queries that run now, in the order in which they started."""
-        with self._lock:
-            return tuple(read() for read in self._running.values())
-
-    def snapshot(self, *, pools: Iterable[PoolStatistics] = (), relations: Iterable[RelationStatistics] = ()) -> DatabaseStatistics:
-        """Give the totals, with what the running queries have done so far on top."""
-        with self._lock:
-            outcomes = {str(outcome): count for outcome, count in self._outcomes.items()}
-            sums = self._ended.copy()
-            running = tuple(read() for read in self._running.values())
-        for query in running:
-            sums.add(query)
-        return DatabaseStatistics(
-            running=len(running),
-            outcomes=outcomes,
-            dropped_streams=self._dropped,
-            rows_out=sums.rows_out,
-            bytes_out=sums.bytes_out,
-            batches_out=sums.batches_out,
-            first_batch_s=Histogram(FIRST_BATCH_BOUNDS_S, tuple(sums.first_batch), sums.first_batch_sum_s),
-            strategies=dict(sums.strategies),
-            splits=dict(sums.splits),
-            splits_pruned=sums.splits_pruned,
-            fallbacks=dict(sums.fallbacks),
-            tasks=sums.tasks,
-            channel_batches=sum(query.channel_batches for query in running),
-            channel_bytes=sum(query.channel_bytes for query in running),
-            blocked_s=sums.blocked_s,
-            pools=tuple(pools),
-            relations=tuple(relations),
-            continuous=_continuous(sums, running),
-        )
-
-
-def _continuous(sums: _Sums, running: Sequence[QueryStatistics]) -> ContinuousTotals:
-    now = [query.continuous for query in running if query.continuous is not None]
-    state: Counter[str] = Counter()
-    for query in now:
-        for operator in query.operators:
-            state[operator.kind] += operator.state_bytes
-    return ContinuousTotals(
-        running=len(now),
-        epochs=sums.epochs,
-        rows_in=sums.rows_in,
-        late_rows=sums.late_rows,
-        blocked_s=sums.continuous_blocked_s,
-        state_bytes={kind: size for kind, size in sorted(state.items()) if size},
-        watermark_lag_s=max((query.watermark_lag_s for query in now if query.watermark_lag_s is not None), default=None),
-    )
-
-
-class _Sums:
-    """What is added up over queries, whether they have ended or not."""
-
-    __slots__ = (
-        "batches_out",
-        "blocked_s",
-        "bytes_out",
-        "continuous_blocked_s",
-        "epochs",
-        "fallbacks",
-        "first_batch",
-        "first_batch_sum_s",
-        "late_rows",
-        "rows_in",
-        "rows_out",
-        "splits",
-        "splits_pruned",
-        "strategies",
-        "tasks",
-    )
-
-    def __init__(self) -> None:
-        self.rows_out = self.bytes_out = self.batches_out = 0
-        self.splits_pruned = self.tasks = 0
-        self.epochs = self.rows_in = self.late_rows = 0
-        self.blocked_s = self.continuous_blocked_s = self.first_batch_sum_s = 0.0
-        self.first_batch = [0] * (len(FIRST_BATCH_BOUNDS_S) + 1)
-        self.strategies: Counter[str] = Counter()
-        self.splits: Counter[str] = Counter()
-        self.fallbacks: Counter[str] = Counter()
-
-    def add(self, query: QueryStatistics) -> None:
-        self.rows_out += query.rows_out
-        self.bytes_out += query.bytes_out
-        self.batches_out += query.batches_out
-        self.splits_pruned += query.splits_pruned
-        self.tasks += query.tasks
-        self.blocked_s += query.blocked_s
-        self.strategies[query.strategy] += 1
-        for scan in query.scans:
-            self.splits[scan.unit] += scan.splits
-        if query.fallback is not None:
-            self.fallbacks[query.fallback] += 1
-        if query.continuous is not None:
-            self.epochs += query.continuous.epochs
-            self.rows_in += query.continuous.total_rows_in
-            self.late_rows += query.continuous.late_rows
-            self.continuous_blocked_s += query.blocked_s
-        if query.first_batch_s is not None:
-            self.first_batch[bisect_left(FIRST_BATCH_BOUNDS_S, query.first_batch_s)] += 1
-            self.first_batch_sum_s += query.first_batch_s
-
-    def copy(self) -> _Sums:
-        """Give independent sums with the same values."""
-        other = _Sums()
-        for name in self.__slots__:
-            value = getattr(self, name)
-            setattr(other, name, value.copy() if isinstance(value, list | Counter) else value)
-        return other
+    splits_done: Mapping[str, int] = field(default_factory=dict)
+    splits_left: int = 0
+    channel_limit_bytes: int = 0
+    kinds: Mapping[str, QueryTotals] = field(default_factory=dict)
+    inserts: InsertStatistics = NO_INSERTS
+    resources: tuple[ResourceStatistics, ...] = ()

@@ -6,7 +6,6 @@ in the channel: a reader that has seen the end without an error has seen every b
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -14,15 +13,19 @@ import anyio
 import anyio.lowlevel
 import pyarrow as pa
 
+from streamq.flow.stopwatch import Stopwatch
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelStatistics:
-    """What waits in a channel now, and how long senders have waited for room since it was made, in seconds over all senders."""
+    """What waits in a channel now. Since it was made, senders have waited for room for `blocked_s`, all of them together, and there was
+    something for the reader, who had not taken it, for `unread_s`. Waits that last are counted as far as they are."""
 
     batches: int
     rows: int
     bytes: int
     blocked_s: float
+    unread_s: float
 
 
 class ByteBudget:
@@ -55,7 +58,8 @@ class Channel:
         self.bytes_taken = 0
         self._rows = 0
         self._bytes = 0
-        self._blocked_s = 0.0
+        self._blocked = Stopwatch()
+        self._unread = Stopwatch()
         self._ended = False
         self._error: BaseException | None = None
         self._readable = anyio.Event()
@@ -65,14 +69,13 @@ class Channel:
     async def send(self, batch: pa.RecordBatch) -> None:
         """Hand over a batch, waiting until there is room. No checkpoint where there is: `receive` is one for every batch."""
         if self._full():
-            started = time.monotonic()
-            try:
+            with self._blocked:
                 while self._full():
                     await self._writable.wait()
-            finally:
-                self._blocked_s += time.monotonic() - started
         # The memory that the batch keeps. Unlike `nbytes`, asking for it does not let go of the interpreter lock.
         size = batch.get_total_buffer_size()
+        if not self._batches:
+            self._unread.start()
         self._batches.append((batch, size))
         self._count(batch.num_rows, size)
         self._readable.set()
@@ -92,6 +95,8 @@ class Channel:
             return
         self._ended = True
         self._error = error
+        if self._batches:
+            self._unread.stop()
         self._batches.clear()
         self._count(-self._rows, -self._bytes)
         self._readable.set()
@@ -117,6 +122,8 @@ class Channel:
         if not self._batches:
             return None
         batch, size = self._batches.popleft()
+        if not self._batches:
+            self._unread.stop()
         self._count(-batch.num_rows, -size)
         self.bytes_taken += size
         if not self._full():
@@ -126,7 +133,7 @@ class Channel:
         return batch
 
     def statistics(self) -> ChannelStatistics:
-        return ChannelStatistics(len(self._batches), self._rows, self._bytes, self._blocked_s)
+        return ChannelStatistics(len(self._batches), self._rows, self._bytes, self._blocked.seconds, self._unread.seconds)
 
     def _check_drained(self) -> None:
         if self._ended and not self._batches:

@@ -18,6 +18,7 @@ import anyio.to_thread
 from streamq.errors import StreamClosed, StreamqError
 from streamq.flow.bell import Bell
 from streamq.flow.scopes import one_error
+from streamq.flow.stopwatch import Stopwatch
 from streamq.kernels.session import Interrupted
 from streamq.streaming.epochs import Emission, Epochs
 
@@ -78,6 +79,10 @@ class Coordinator:
         self._bell: Bell | None = None
         self._idle = anyio.Event()
         self._idle.set()
+        self.for_rows = Stopwatch()
+        """Runs while there is nothing to compute."""
+        self.for_epochs = Stopwatch()
+        """Runs while an epoch is computed."""
 
     async def run(self) -> None:
         """Return when the last epoch has been handed over.
@@ -135,13 +140,14 @@ class Coordinator:
             if self._epochs.ended and not self._epochs.waiting:
                 return
             if not advanced:
-                with anyio.move_on_after(self._patience_s()):
+                with anyio.move_on_after(self._patience_s()), self.for_rows:
                     await bell.wait()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         self._idle = anyio.Event()
         try:
-            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+            with self.for_epochs:
+                return await anyio.to_thread.run_sync(work, limiter=self._limiter)
         except Interrupted:
             # What was cancelled ends as that, and nothing else interrupts.
             await anyio.lowlevel.checkpoint_if_cancelled()

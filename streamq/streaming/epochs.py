@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from streamq.errors import DataError, ResourceLimit
+from streamq.execution.histogram import NO_EPOCHS, Histogram
 from streamq.operators.base import Delta
 from streamq.plan.dataflow import Dataflow, First, Map, Node, Read
 from streamq.storage.barriers import Reached
@@ -41,7 +42,8 @@ class Emission:
 class EpochReport:
     """How far a query is. Made after each epoch, and never changed.
 
-    `partitions` are the watermarks of all partitions with event time, `peak_state_bytes` is the most that was kept after an epoch.
+    `partitions` are the watermarks of all partitions with event time, `peak_state_bytes` is the most that was kept after an epoch,
+    `epoch_s` are the times that epochs took to compute.
     """
 
     record: EpochRecord | None = None
@@ -50,6 +52,7 @@ class EpochReport:
     nodes: tuple[NodeStatistics, ...] = ()
     partitions: Mapping[Partition, int | None] = field(default_factory=dict)
     peak_state_bytes: int = 0
+    epoch_s: Histogram = NO_EPOCHS
 
 
 class Epochs:
@@ -189,6 +192,7 @@ class Epochs:
 
     def _compute(self, record: EpochRecord, before: EpochRecord | None) -> None:
         epoch = record.epoch(self._dataflow.continuous.lateness_us)
+        started = self._steady_s()
         try:
             inputs = self._inputs()
             late = self._late.find(inputs, epoch)
@@ -200,7 +204,8 @@ class Epochs:
         self._writer.add(outputs)
         self._late.hand_on(late)
         peak = max(self.report.peak_state_bytes, sum(node.state_bytes for node in nodes))
-        self.report = EpochReport(record, record.rows, self._late.rows, nodes, self._partition_watermarks(), peak)
+        took = self.report.epoch_s.counting(self._steady_s() - started)
+        self.report = EpochReport(record, record.rows, self._late.rows, nodes, self._partition_watermarks(), peak, took)
         self.ended = record.ended or self._is_full(nodes)
 
     def _inputs(self) -> dict[str, Delta]:

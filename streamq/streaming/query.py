@@ -103,6 +103,8 @@ class ContinuousQuery(RunningQuery):
         return self._statistics(
             strategy="Continuous",
             executor=self._opened.planned.executor.kind,
+            worker_s=self._coordinator.for_epochs.seconds,
+            source_s=self._coordinator.for_rows.seconds,
             tasks=continuous.epochs,
             continuous=continuous,
             view=None if self.keeps is None else self.keeps.name,

@@ -38,6 +38,7 @@ def continuous_statistics(report: EpochReport, dataflow: Dataflow, now_s: float)
         held_back_by=held_back_by(report),
         watermark_lag_s=None if query_us in (None, FOREVER_US) else now_s - query_us / 1e6,
         peak_state_bytes=report.peak_state_bytes,
+        epoch_s=report.epoch_s,
     )
 
 

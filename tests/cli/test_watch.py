@@ -23,7 +23,7 @@ def continuous(**values: Any) -> ContinuousStatistics:
 
 def query(outcome: Outcome) -> QueryStatistics:
     return QueryStatistics(
-        "q1", "SELECT", outcome, 0.0, 1.5, None, 0, 0, 0, "Continuous", "thread", None, (), 3, 0, 0, 0.0, continuous=continuous()
+        "q1", "SELECT", outcome, 0.0, 1.5, None, 0, 0, 0, "Continuous", "thread", None, (), 3, 0, 0, continuous=continuous()
     )
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from streamq.execution.events import emit_piece_started, emit_query_ended, emit_query_started
-from streamq.execution.statistics import Outcome, QueryStatistics, ScanStatistics
+from streamq.execution.statistics import Outcome, QueryStatistics, ScanStatistics, Waits
 from streamq.metrics import JsonFormatter
 from streamq.plan.fragments import Choice, Passthrough, PhysicalPlan, TwoPhaseAggregation
 
@@ -39,7 +39,7 @@ ENDED = QueryStatistics(
     tasks=4,
     channel_batches=0,
     channel_bytes=0,
-    blocked_s=0.25,
+    waited=Waits(channel_s=0.25),
 )
 
 

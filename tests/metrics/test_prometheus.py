@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
+from streamq.execution.histogram import NO_EPOCHS
 from streamq.execution.jobs import PoolStatistics, WorkerStatistics
 from streamq.execution.statistics import (
     ContinuousStatistics,
     DatabaseStatistics,
+    InsertStatistics,
     OperatorStatistics,
     QueryStatistics,
     RelationStatistics,
+    ResourceStatistics,
     ScanStatistics,
-    Totals,
+    Waits,
 )
+from streamq.execution.totals import Totals
 from streamq.metrics import collector
+from streamq.metrics.definitions import METRICS, Metric
 
 prometheus_client = pytest.importorskip("prometheus_client")
 parser = pytest.importorskip("prometheus_client.parser")
@@ -35,11 +42,11 @@ QUERY = QueryStatistics(
     strategy="BroadcastJoin",
     executor="process",
     fallback="no_equi_key",
-    scans=(ScanStatistics("flights", "row group", max_parallelism=20, splits=17, pruned=3, rows=340_000),),
+    scans=(ScanStatistics("flights", "row group", max_parallelism=20, splits=17, pruned=3, rows=340_000, rows_done=40_000, splits_done=2),),
     tasks=4,
     channel_batches=1,
     channel_bytes=40,
-    blocked_s=0.25,
+    waited=Waits(client_s=1.0, channel_s=0.25, worker_s=0.5),
 )
 CONTINUOUS = ContinuousStatistics(
     epochs=5,
@@ -54,9 +61,14 @@ CONTINUOUS = ContinuousStatistics(
         OperatorStatistics("query/input/map", 100, 10, 0, 0, 0.1, "map"),
     ),
     watermark_lag_s=7.5,
+    epoch_s=NO_EPOCHS.counting(0.002).counting(0.2),
 )
-FOLLOWING = replace(QUERY, query_id="q2", strategy="Continuous", scans=(), fallback=None, blocked_s=0.5, continuous=CONTINUOUS)
-WORKERS = (WorkerStatistics(0, 100, 2, 7, 1.25, 1), WorkerStatistics(1, 101, 0, 3, 0.25, 0))
+FOLLOWING = replace(
+    QUERY, query_id="q2", strategy="Continuous", scans=(), fallback=None, waited=Waits(channel_s=0.5, source_s=2.0), continuous=CONTINUOUS
+)
+GONE = 1 << 22
+"""No process has this number: it is above the largest that there may be."""
+WORKERS = (WorkerStatistics(0, os.getpid(), 2, 7, 1.25, 1), WorkerStatistics(1, GONE, 0, 3, 0.25, 0))
 
 
 class Numbers:
@@ -67,7 +79,13 @@ class Numbers:
 
     def statistics_nowait(self) -> DatabaseStatistics:
         relations = (RelationStatistics("a", "source", 5, 50), RelationStatistics("b", "source", 7, 70, followers=3, behind_bytes=9))
-        return self.totals.snapshot(pools=(PoolStatistics("process", WORKERS),), relations=relations)
+        return self.totals.snapshot(
+            pools=(PoolStatistics("process", WORKERS),),
+            relations=relations,
+            inserts=InsertStatistics(inserts=2, rows=12, bytes=120, waited_s=0.75),
+            resources=(ResourceStatistics("epoch threads", 3, 32),),
+            channel_limit_bytes=4_096,
+        )
 
 
 @pytest.fixture
@@ -94,24 +112,39 @@ def scrape(numbers: Numbers) -> dict[str, dict[frozenset[tuple[str, str]], float
 @pytest.mark.parametrize(
     ("name", "labels", "value"),
     [
-        ("streamq_queries_running", {}, 1),
-        ("streamq_queries_total", {"outcome": "cancelled"}, 1),
-        ("streamq_queries_total", {"outcome": "timed_out"}, 0),
+        ("streamq_queries_running", {"kind": "snapshot"}, 1),
+        ("streamq_queries_running", {"kind": "continuous"}, 0),
+        ("streamq_queries_total", {"kind": "snapshot", "outcome": "cancelled"}, 1),
+        ("streamq_queries_total", {"kind": "continuous", "outcome": "timed_out"}, 0),
+        ("streamq_query_duration_seconds_bucket", {"kind": "snapshot", "outcome": "cancelled", "le": "1.0"}, 0),
+        ("streamq_query_duration_seconds_bucket", {"kind": "snapshot", "outcome": "cancelled", "le": "2.5"}, 1),
+        ("streamq_query_duration_seconds_sum", {"kind": "snapshot", "outcome": "cancelled"}, 1.5),
+        ("streamq_first_batch_seconds_bucket", {"kind": "snapshot", "le": "0.01"}, 0),
+        ("streamq_first_batch_seconds_bucket", {"kind": "snapshot", "le": "0.025"}, 2),
+        ("streamq_first_batch_seconds_bucket", {"kind": "snapshot", "le": "+Inf"}, 2),
+        ("streamq_first_batch_seconds_count", {"kind": "snapshot"}, 2),
+        ("streamq_first_batch_seconds_sum", {"kind": "snapshot"}, 0.04),
+        ("streamq_query_wait_seconds_total", {"kind": "snapshot", "stage": "client"}, 2.0),
+        ("streamq_query_wait_seconds_total", {"kind": "snapshot", "stage": "channel"}, 0.5),
+        ("streamq_query_wait_seconds_total", {"kind": "snapshot", "stage": "worker"}, 1.0),
+        ("streamq_query_wait_seconds_total", {"kind": "snapshot", "stage": "source"}, 0.0),
         ("streamq_query_strategies_total", {"strategy": "BroadcastJoin"}, 2),
-        ("streamq_fallback_total", {"reason": "no_equi_key"}, 2),
+        ("streamq_query_fallbacks_total", {"reason": "no_equi_key"}, 2),
         ("streamq_dropped_streams_total", {}, 1),
-        ("streamq_rows_out_total", {}, 20),
-        ("streamq_bytes_out_total", {}, 160),
-        ("streamq_batches_out_total", {}, 4),
+        ("streamq_rows_in_total", {"kind": "snapshot"}, 80_000),
+        ("streamq_rows_out_total", {"kind": "snapshot"}, 20),
+        ("streamq_bytes_out_total", {"kind": "snapshot"}, 160),
+        ("streamq_batches_out_total", {"kind": "snapshot"}, 4),
+        ("streamq_inserts_total", {}, 2),
+        ("streamq_inserted_rows_total", {}, 12),
+        ("streamq_inserted_bytes_total", {}, 120),
+        ("streamq_insert_wait_seconds_total", {}, 0.75),
         ("streamq_channel_batches", {}, 1),
         ("streamq_channel_bytes", {}, 40),
-        ("streamq_channel_blocked_seconds_total", {}, 0.5),
-        ("streamq_first_batch_seconds_bucket", {"le": "0.01"}, 0),
-        ("streamq_first_batch_seconds_bucket", {"le": "0.025"}, 2),
-        ("streamq_first_batch_seconds_bucket", {"le": "+Inf"}, 2),
-        ("streamq_first_batch_seconds_count", {}, 2),
-        ("streamq_first_batch_seconds_sum", {}, 0.04),
-        ("streamq_splits_total", {"strategy": "row_group"}, 34),
+        ("streamq_channel_limit_bytes", {}, 4_096),
+        ("streamq_splits_total", {"unit": "row_group"}, 34),
+        ("streamq_splits_done_total", {"unit": "row_group"}, 4),
+        ("streamq_splits_left", {}, 15),
         ("streamq_splits_pruned_total", {}, 6),
         ("streamq_tasks_total", {}, 8),
         ("streamq_relations", {"kind": "source"}, 2),
@@ -125,6 +158,8 @@ def scrape(numbers: Numbers) -> dict[str, dict[frozenset[tuple[str, str]], float
         ("streamq_worker_busy_seconds_total", {"executor": "process"}, 1.5),
         ("streamq_worker_jobs_done_total", {"executor": "process"}, 10),
         ("streamq_worker_restarts_total", {"executor": "process"}, 1),
+        ("streamq_resource_used", {"resource": "epoch_threads"}, 3),
+        ("streamq_resource_limit", {"resource": "epoch_threads"}, 32),
     ],
 )
 def test_sample(numbers: Numbers, name: str, labels: Mapping[str, str], value: float) -> None:
@@ -135,15 +170,18 @@ def test_sample(numbers: Numbers, name: str, labels: Mapping[str, str], value: f
 @pytest.mark.parametrize(
     ("name", "labels", "value"),
     [
-        ("streamq_queries_running", {}, 3),
-        ("streamq_continuous_queries_running", {}, 2),
-        ("streamq_epochs_total", {}, 15),
-        ("streamq_rows_in_total", {}, 300),
+        ("streamq_queries_running", {"kind": "continuous"}, 2),
+        ("streamq_queries_running", {"kind": "snapshot"}, 1),
+        ("streamq_queries_total", {"kind": "continuous", "outcome": "completed"}, 1),
+        ("streamq_epoch_duration_seconds_count", {}, 6),
+        ("streamq_epoch_duration_seconds_bucket", {"le": "0.0025"}, 3),
+        ("streamq_rows_in_total", {"kind": "continuous"}, 300),
         ("streamq_late_rows_total", {}, 9),
         ("streamq_state_bytes", {"operator": "top_n"}, 1_000),
+        ("streamq_state_rows", {"operator": "top_n"}, 10),
         ("streamq_watermark_lag_seconds", {}, 60),
-        ("streamq_continuous_blocked_seconds_total", {}, 1.5),
-        ("streamq_channel_blocked_seconds_total", {}, 2.0),
+        ("streamq_query_wait_seconds_total", {"kind": "continuous", "stage": "channel"}, 1.5),
+        ("streamq_query_wait_seconds_total", {"kind": "continuous", "stage": "source"}, 6.0),
     ],
 )
 def test_sample_of_continuous_queries(numbers: Numbers, name: str, labels: Mapping[str, str], value: float) -> None:
@@ -160,6 +198,38 @@ def test_no_lag_is_not_a_lag_of_zero(numbers: Numbers) -> None:
     samples = scrape(numbers)
     assert "streamq_watermark_lag_seconds" not in samples
     assert "streamq_state_bytes" not in samples
+
+
+def test_processes_are_asked_for_their_memory(numbers: Numbers) -> None:
+    """This one and each worker that still lives."""
+    samples = scrape(numbers)
+    for name in ("streamq_resident_memory_bytes", "streamq_cpu_seconds_total"):
+        assert {process for labels in samples[name] for _, process in labels} == {"main", "worker-0"}
+        assert all(samples[name].values())
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=str)
+def test_names_follow_the_conventions_of_prometheus(metric: Metric) -> None:
+    """Counters end in _total, and before that in their unit; words are in lower case; the text is a sentence."""
+    base = metric.name.removesuffix("_total")
+    assert (base != metric.name) == (metric.kind == "counter")
+    assert re.fullmatch(r"streamq(_[a-z]+)+", base)
+    assert metric.unit not in ("seconds", "bytes") or metric.unit in base.split("_")
+    assert metric.text.endswith(".")
+
+
+def test_names_and_constants_are_unique() -> None:
+    """No metric is defined twice."""
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+
+
+def test_every_metric_says_something(numbers: Numbers) -> None:
+    """Each has a sample of what a busy database tells, with the labels that its definition has."""
+    numbers.totals.query_started("q2", lambda: FOLLOWING)
+    samples = scrape(numbers)
+    for metric in METRICS:
+        name = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
+        assert {tuple(sorted(dict(labels))) for labels in samples[name]} == {tuple(sorted(metric.labels))}
 
 
 def test_two_databases_do_not_share_a_registry() -> None:

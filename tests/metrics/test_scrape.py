@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pyarrow as pa
 import pytest
 
 import streamq
 from streamq.metrics import collector
+from tests.conftest import BACKENDS
 
 prometheus_client = pytest.importorskip("prometheus_client")
 parser = pytest.importorskip("prometheus_client.parser")
 
 pytestmark = pytest.mark.anyio
 ROWS = 100_000
-COUNTERS = ("streamq_rows_out_total", "streamq_batches_out_total", "streamq_bytes_out_total", "streamq_tasks_total")
+SNAPSHOT = ("kind", "snapshot")
+CONTINUOUS = ("kind", "continuous")
+COUNTERS = ("streamq_rows_in_total", "streamq_rows_out_total", "streamq_batches_out_total", "streamq_bytes_out_total")
+TRIO = pytest.mark.parametrize("anyio_backend", BACKENDS[-1:], indirect=True, scope="module")
+ASYNCIO = pytest.mark.parametrize("anyio_backend", BACKENDS[:1], indirect=True, scope="module")
 
 Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -34,6 +40,7 @@ def registry_of(db: streamq.Database) -> prometheus_client.CollectorRegistry:
     return registry
 
 
+@TRIO
 async def test_a_running_query_is_counted_by_a_scrape_from_a_thread() -> None:
     """Its rows so far are in the totals, its strategy and relation among the labels."""
     async with streamq.connect(executor="thread") as db:
@@ -42,12 +49,13 @@ async def test_a_running_query_is_counted_by_a_scrape_from_a_thread() -> None:
         async with db.query("SELECT id FROM numbers", batch_rows=1_000) as stream:
             batch = await anext(aiter(stream))
             samples = await anyio.to_thread.run_sync(scrape, registry)
-    assert samples["streamq_queries_running", ()] == 1
-    assert samples["streamq_rows_out_total", ()] == batch.num_rows
+    assert samples["streamq_queries_running", (SNAPSHOT,)] == 1
+    assert samples["streamq_rows_out_total", (SNAPSHOT,)] == batch.num_rows
     assert samples["streamq_query_strategies_total", (("strategy", "Passthrough"),)] == 1
     assert samples["streamq_relation_rows", (("kind", "registered"),)] == ROWS
 
 
+@ASYNCIO
 async def test_what_ended_is_counted_by_how_it_ended() -> None:
     """Completed, failed and left early."""
     async with streamq.connect(executor="thread") as db:
@@ -58,15 +66,13 @@ async def test_what_ended_is_counted_by_how_it_ended() -> None:
         async with db.query("SELECT id FROM numbers", batch_rows=1_000) as stream:
             await anext(aiter(stream))
         samples = await anyio.to_thread.run_sync(scrape, registry_of(db))
-    assert samples["streamq_queries_running", ()] == 0
-    assert {outcome: samples["streamq_queries_total", (("outcome", outcome),)] for outcome in ("completed", "failed", "cancelled")} == {
-        "completed": 1,
-        "failed": 1,
-        "cancelled": 1,
-    }
+    assert samples["streamq_queries_running", (SNAPSHOT,)] == 0
+    for outcome in ("completed", "failed", "cancelled"):
+        assert samples["streamq_queries_total", (SNAPSHOT, ("outcome", outcome))] == 1
     assert samples["streamq_channel_bytes", ()] == 0
 
 
+@TRIO
 async def test_counters_never_go_down() -> None:
     """Not while queries start, run and end beside the scrapes, which run in a thread of their own."""
     seen: list[Samples] = []
@@ -91,11 +97,13 @@ async def test_counters_never_go_down() -> None:
             busy = False
         seen.append(scrape(registry))
     for name in COUNTERS:
-        values = [samples[name, ()] for samples in seen]
+        values = [samples[name, (SNAPSHOT,)] for samples in seen]
         assert values == sorted(values)
-    assert seen[-1]["streamq_rows_out_total", ()] == 12 * ROWS
+    for name in ("streamq_rows_in_total", "streamq_rows_out_total"):
+        assert seen[-1][name, (SNAPSHOT,)] == 12 * ROWS
 
 
+@ASYNCIO
 async def test_a_running_continuous_query_is_counted_by_a_scrape_from_a_thread() -> None:
     """What it has read, what came too late, how far its watermark is behind the clock, and what it keeps."""
     async with streamq.connect(executor="thread") as db:
@@ -107,8 +115,29 @@ async def test_a_running_continuous_query_is_counted_by_a_scrape_from_a_thread()
             with anyio.fail_after(20):
                 await anext(aiter(stream))
             samples = await anyio.to_thread.run_sync(scrape, registry)
-    names = ("continuous_queries_running", "epochs_total", "rows_in_total", "late_rows_total")
-    assert [samples[f"streamq_{name}", ()] for name in names] == [1, 1, 3, 1]
+    assert [samples[f"streamq_{name}", (CONTINUOUS,)] for name in ("queries_running", "rows_in_total")] == [1, 3]
+    assert [samples[f"streamq_{name}", ()] for name in ("epoch_duration_seconds_count", "late_rows_total")] == [1, 1]
     assert samples["streamq_query_strategies_total", (("strategy", "Continuous"),)] == 1
     assert samples["streamq_state_bytes", (("operator", "aggregate"),)] > 0
     assert ("streamq_watermark_lag_seconds", ()) in samples
+
+
+@TRIO
+async def test_a_stalled_reader_shows_while_it_stalls() -> None:
+    """Rows wait for it, tasks wait for room: both grow from one scrape to the next, though nothing ends."""
+    waits = ("client", "channel")
+    async with streamq.connect(executor="thread", workers=1) as db:
+        registry = registry_of(db)
+        await db.register("numbers", pa.table({"id": range(ROWS)}))
+        async with db.query("SELECT a.id FROM numbers a, numbers b", batch_rows=32_768) as stream:
+            await anext(aiter(stream))
+            with anyio.fail_after(20):
+                while not all(stalled(scrape(registry), stage) > 0 for stage in waits):
+                    await anyio.lowlevel.checkpoint()
+                before = scrape(registry)
+                while not all(stalled(scrape(registry), stage) > stalled(before, stage) for stage in waits):
+                    await anyio.lowlevel.checkpoint()
+
+
+def stalled(samples: Samples, stage: str) -> float:
+    return samples["streamq_query_wait_seconds_total", (SNAPSHOT, ("stage", stage))]

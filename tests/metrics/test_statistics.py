@@ -6,9 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from streamq.execution.statistics import FIRST_BATCH_BOUNDS_S, OUTCOMES, Outcome, QueryStatistics, ScanStatistics, Totals
+from streamq.execution.histogram import NO_QUERIES
+from streamq.execution.statistics import OUTCOMES, Outcome, QueryStatistics, ScanStatistics, Waits
+from streamq.execution.totals import Totals
 
-SCAN = ScanStatistics("flights", "row group", max_parallelism=20, splits=17, pruned=3, rows=340_000, leases=4, rows_done=80_000)
+SCAN = ScanStatistics(
+    "flights", "row group", max_parallelism=20, splits=17, pruned=3, rows=340_000, leases=4, rows_done=80_000, splits_done=4
+)
 RUNNING = QueryStatistics(
     query_id="q1",
     sql="SELECT 1",
@@ -22,11 +26,11 @@ RUNNING = QueryStatistics(
     strategy="TwoPhaseAggregation",
     executor="thread",
     fallback=None,
-    scans=(SCAN, replace(SCAN, relation="planes", unit="range", splits=1, pruned=0, rows=100, rows_done=100)),
+    scans=(SCAN, replace(SCAN, relation="planes", unit="range", splits=1, pruned=0, rows=100, rows_done=100, splits_done=1)),
     tasks=4,
     channel_batches=1,
     channel_bytes=40,
-    blocked_s=0.25,
+    waited=Waits(client_s=0.5, channel_s=0.25, worker_s=1.0),
 )
 
 
@@ -61,6 +65,8 @@ def test_running_queries_count_with_what_they_have_done(totals: Totals) -> None:
     assert snapshot.running == 1
     assert (snapshot.rows_out, snapshot.bytes_out, snapshot.channel_batches, snapshot.channel_bytes) == (10, 80, 1, 40)
     assert snapshot.splits == {"row group": 17, "range": 1}
+    assert (snapshot.splits_done, snapshot.splits_left) == ({"row group": 4, "range": 1}, 13)
+    assert snapshot.kinds["snapshot"].waited == RUNNING.waited
 
 
 def test_the_end_of_a_query_changes_no_total(totals: Totals) -> None:
@@ -70,14 +76,21 @@ def test_the_end_of_a_query_changes_no_total(totals: Totals) -> None:
     after = totals.snapshot()
     assert after.running == 0
     assert after.outcomes["completed"] == 1
-    assert replace(before, running=0, outcomes=after.outcomes, channel_batches=0, channel_bytes=0) == after
+    gauges = {"channel_batches": 0, "channel_bytes": 0, "splits_left": 0}
+    assert replace(before, running=0, outcomes=after.outcomes, kinds=after.kinds, **gauges) == after
+    kinds = (before.kinds["snapshot"], after.kinds["snapshot"])
+    assert replace(kinds[0], running=0, durations_s=kinds[1].durations_s) == kinds[1]
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_queries_count_by_how_they_ended(totals: Totals, outcome: Outcome) -> None:
     """Each outcome has its own count."""
     totals.query_ended(ended("q1", outcome))
-    assert totals.snapshot().outcomes == {**dict.fromkeys(OUTCOMES, 0), outcome: 1}
+    expected = {**dict.fromkeys(OUTCOMES, 0), outcome: 1}
+    snapshot = totals.snapshot()
+    assert snapshot.outcomes == snapshot.kinds["snapshot"].outcomes == expected
+    assert snapshot.kinds["snapshot"].durations_s[outcome].sum == RUNNING.elapsed_s
+    assert not any(snapshot.kinds["continuous"].outcomes.values())
 
 
 def test_a_running_query_has_not_ended(totals: Totals) -> None:
@@ -105,9 +118,7 @@ def test_a_dropped_stream_counts_beside_its_query(totals: Totals) -> None:
     assert totals.snapshot().running == 1
 
 
-@pytest.mark.parametrize(
-    ("first_batch_s", "bucket"), [(0.0, 0), (FIRST_BATCH_BOUNDS_S[0], 0), (FIRST_BATCH_BOUNDS_S[0] + 1e-9, 1), (1e9, -1)]
-)
+@pytest.mark.parametrize(("first_batch_s", "bucket"), [(0.0, 0), (NO_QUERIES.bounds[0], 0), (NO_QUERIES.bounds[0] + 1e-9, 1), (1e9, -1)])
 def test_a_time_is_in_the_bucket_that_it_does_not_exceed(first_batch_s: float, bucket: int) -> None:
     """Bounds are inclusive, as Prometheus has them; the last bucket is open."""
     totals = Totals()
