@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -39,18 +40,28 @@ class Described:
     types: tuple[str, ...]
 
 
+@functools.cache
+def aggregate_names() -> frozenset[str]:
+    """Ask DuckDB which functions are aggregates: asked once, since every session that loads nothing has the same."""
+    with _connect() as connection:
+        rows = connection.execute("SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'")
+        return frozenset(name.lower() for (name,) in rows.fetchall())
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False})
+
+
 class Binder:
     """A cache of empty relations in a DuckDB session that reaches nothing outside. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._connection = duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False})
+        self._connection = _connect()
         self._connection.execute("SET python_enable_replacements = false; SET TimeZone = 'UTC'; SET errors_as_json = true")
         self._connection.execute(f"CREATE SCHEMA {SYSTEM_TABLES}; CREATE SCHEMA {WATERMARKED_TABLES}")
         self._connection.execute("SET enable_external_access = false")
         self._known: dict[str, tuple[pa.Schema, bool, pa.DataType | None]] = {}
         self._lock = threading.Lock()
-        rows = self._connection.execute("SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'")
-        self.aggregates: frozenset[str] = frozenset(name.lower() for (name,) in rows.fetchall())
 
     def close(self) -> None:
         """End the session, once nobody binds."""
@@ -66,7 +77,7 @@ class Binder:
             for name, relation in catalog.items():
                 if self._known.get(name) != (relation.schema, relation.system_columns, _watermark(relation)):
                     self._create(name, relation)
-            yield BinderSession(self._connection, self.aggregates)
+            yield BinderSession(self._connection)
 
     def _drop(self, name: str) -> None:
         for schema in ("main", SYSTEM_TABLES, WATERMARKED_TABLES):
@@ -94,9 +105,8 @@ class Binder:
 class BinderSession:
     """What one query asks of the binder."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, aggregates: frozenset[str]) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        self.aggregates = aggregates
         self.parameters: dict[str, object] = {}
 
     def is_one_select(self, sql: str) -> bool:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from sqlglot import exp
 
 from streamq.sql.aggregates import is_aggregate
+from streamq.sql.binder import aggregate_names
 from streamq.sql.columns import NotLowered, expand_star
 from streamq.sql.items import Item, Names, outside_queries
 from streamq.sql.logical import Leaf, SessionRows
@@ -87,7 +88,7 @@ class Resolution:
         self.names = Names({item.name.lower(): item.resolved for item in self.items})
 
     def _is_aggregate(self, node: exp.Expr) -> bool:
-        if not is_aggregate(node, self.low.session.aggregates):
+        if not is_aggregate(node, aggregate_names()):
             return False
         parent: exp.Expr | None = node.parent
         child: exp.Expr | None = node
