@@ -3,14 +3,16 @@
 - `app`: the ASGI application, for any server or to be mounted in another; `routes`: what it answers;
 - `responses`: results that are streamed, and end with their client; `formats`: how they look;
 - `uploads`: rows that are streamed in; `unread`: requests that are answered before they were read;
+- `guard`: who may come in, `rights`: and do what, `refusals`: how the others are told; `logs`: what is written down of it;
 - `service`: what all requests share: the database, the limits, who is being answered;
 - `listen`: the application on a socket, by hypercorn, on asyncio and trio.
 
 Needs ``pip install 'streamq[service]'``.
 """
 
+from streamq.config.service import Limits
+from streamq.config.tokens import Tokens, read_tokens
 from streamq.server.app import app
 from streamq.server.listen import listen, serve
-from streamq.server.service import Limits
 
-__all__ = ["Limits", "app", "listen", "serve"]
+__all__ = ["Limits", "Tokens", "app", "listen", "read_tokens", "serve"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,20 +12,34 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from streamq.config.service import Limits
+from streamq.config.tokens import Tokens
 from streamq.database import Database
 from streamq.engine import connect
 from streamq.errors import SourceError, StreamqError
-from streamq.server.responses import TooLarge, error_response
+from streamq.server.guard import Guard
+from streamq.server.logs import RequestLog, note
+from streamq.server.responses import error_response
 from streamq.server.routes import ROUTES
-from streamq.server.service import Limits, Service
+from streamq.server.service import Service
 from streamq.server.unread import ReadToTheEnd
 
 CLIENT_LEFT = 499
 """What logs show for a request whose client did not wait for the answer."""
 
 
-def app(database: Database | str | None = None, *, limits: Limits | None = None, **settings: Any) -> Starlette:
+def app(
+    database: Database | str | None = None,
+    *,
+    limits: Limits | None = None,
+    tokens: Tokens | None = None,
+    hosts: Iterable[str] = (),
+    **settings: Any,
+) -> Starlette:
     """Make the application that serves a database over HTTP, for an ASGI server, or to be mounted in another application.
+
+    Who has one of the `tokens` (see `read_tokens`) may use it. Without these everybody may who reaches it, and calls it by a name of this
+    machine alone (``localhost``, ``127.0.0.1``) or by one of `hosts`: an application that has its own door may say ``hosts=["*"]``.
 
     `database` is an open database. Otherwise it is what `streamq.connect()` takes, with its `settings`: that one is opened when the
     application starts and closed when it ends (which an application that mounts this one would have to pass on).
@@ -36,9 +50,9 @@ def app(database: Database | str | None = None, *, limits: Limits | None = None,
     if isinstance(database, Database):
         if settings:
             raise ValueError(f"an open database takes no settings: {', '.join(settings)}")
-        service, opened = Service(database, limits or Limits()), None
+        service, opened = Service(database, limits or Limits(), tokens, hosts), None
     else:
-        service, opened = Service(None, limits or Limits()), connect(database, **settings)
+        service, opened = Service(None, limits or Limits(), tokens, hosts), connect(database, **settings)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
@@ -51,7 +65,9 @@ def app(database: Database | str | None = None, *, limits: Limits | None = None,
             finally:
                 service.database = None
 
-    application = Starlette(routes=ROUTES, lifespan=lifespan, exception_handlers=_HANDLERS, middleware=[Middleware(ReadToTheEnd)])
+    routes = [*ROUTES]
+    middleware = [Middleware(RequestLog), Middleware(ReadToTheEnd), Middleware(Guard, service=service)]
+    application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=_HANDLERS, middleware=middleware)
     application.state.service = service
     return application
 
@@ -60,6 +76,7 @@ async def _streamq_error(request: Request, error: Exception) -> Response:
     # A relation that does not exist is what a path names wrongly, not what is wrong with rows.
     service: Service = request.app.state.service
     name = request.path_params.get("name")
+    note(request.scope, error=type(error).__name__)
     if isinstance(error, SourceError) and name is not None:
         known = {relation.name.lower() for relation in await service.database.relations()}
         if name.lower() not in known:
@@ -67,11 +84,8 @@ async def _streamq_error(request: Request, error: Exception) -> Response:
     return error_response(error)
 
 
-async def _too_large(_: Request, error: Exception) -> Response:
-    return error_response(error, 413)
-
-
-async def _client_left(_: Request, error: Exception) -> Response:
+async def _client_left(request: Request, error: Exception) -> Response:
+    note(request.scope, reason="the client left")
     return Response(status_code=CLIENT_LEFT)
 
 
@@ -84,7 +98,6 @@ async def _http_error(_: Request, error: Exception) -> Response:
 
 _HANDLERS: Mapping[Any, Any] = {
     StreamqError: _streamq_error,
-    TooLarge: _too_large,
     ValueError: _streamq_error,
     ClientDisconnect: _client_left,
     HTTPException: _http_error,

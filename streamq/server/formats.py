@@ -14,10 +14,11 @@ import pyarrow as pa
 from streamq.execution.query import Progress
 from streamq.execution.statistics import QueryStatistics
 from streamq.execution.stream import QueryBatchStream
+from streamq.storage.text import type_name
 from streamq.wire import arrow
 from streamq.wire.arrow import ArrowEncoder
 from streamq.wire.errors import error_record
-from streamq.wire.json_lines import JsonLines
+from streamq.wire.json_lines import JsonLines, unique_names
 from streamq.wire.records import progress_to_json, to_json
 
 NDJSON = "application/x-ndjson"
@@ -28,6 +29,8 @@ class ResultFormat(Protocol):
     """Writes one result. Every method gives bytes that are sent in the order of the calls."""
 
     content_type: str
+    keep_alive: bytes
+    """What says nothing but that the connection is in use; empty where the format has no such thing."""
 
     def begin(self, stream: QueryBatchStream) -> bytes:
         """Say what is known when the query has started."""
@@ -46,6 +49,7 @@ class ArrowResult:
     """An Arrow IPC stream with the rest in its metadata, see `streamq.wire`."""
 
     content_type = arrow.CONTENT_TYPE
+    keep_alive = b""
 
     def begin(self, stream: QueryBatchStream) -> bytes:
         """Give the schema, and a batch without rows that says where the query starts."""
@@ -72,6 +76,7 @@ class LinesResult:
     """JSON lines: a row each, and a last one with the member `streamq`, which is ``end`` or ``error``."""
 
     content_type = NDJSON
+    keep_alive = b""
 
     def begin(self, stream: QueryBatchStream) -> bytes:
         """Give nothing: the first line is a row."""
@@ -95,11 +100,14 @@ class EventsResult:
     """Server-sent events: `query`, then `rows` (a list of objects, with its epoch), at last `end` or `error`."""
 
     content_type = EVENTS
+    keep_alive = b":\n\n"
 
     def begin(self, stream: QueryBatchStream) -> bytes:
         """Give the columns and what the query is."""
         self._lines = JsonLines(stream.schema)
-        columns = [{"name": field.name, "type": str(field.type)} for field in stream.schema]
+        # Under these names they are in the rows, which are objects.
+        named = zip(unique_names(stream.schema.names), stream.schema.types, strict=True)
+        columns = [{"name": name, "type": str(kind), "sql_type": type_name(kind)} for name, kind in named]
         return _event("query", _json({**_description(stream), "columns": columns}))
 
     def batch(self, batch: pa.RecordBatch, progress: Progress) -> bytes:

@@ -5,29 +5,43 @@ Whoever is no longer there to read ends the query: a response listens for that w
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+import pyarrow as pa
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from streamq.errors import StreamqError
+from streamq.config.tokens import Caller
+from streamq.errors import QueryTimeout, ResourceLimit, StreamqError
 from streamq.execution.stream import QueryBatchStream
 from streamq.flow.scopes import one_error
 from streamq.server.formats import ResultFormat
+from streamq.server.logs import note
+from streamq.server.refusals import CrossSite, Forbidden, Misdirected, TooLarge
 from streamq.server.service import Service
 from streamq.wire.errors import error_record, status_of
 
 T = TypeVar("T")
+Patience = Callable[[], Awaitable[float]]
+"""Tells after how many seconds it is to be asked again, or raises what ends the work for a client."""
 
 PIECE_BYTES = 1 << 20
 """What a server is given to send at once: it may not be able to stop in the middle of it."""
 INLINE_BYTES = 256 << 10
 """A batch up to this size is written on the event loop: a thread would take longer to begin."""
+_SOON = {"retry-after": "1"}
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"www-authenticate": 'Bearer realm="streamq"'},
+    429: _SOON,
+    503: _SOON,
+}
 PARTING_S = 5.0
 """How long a client whose query was ended may take to hear of it."""
 
@@ -35,14 +49,19 @@ PARTING_S = 5.0
 class QueryResponse(Response):
     """Runs a query and sends its result. What keeps it from starting is an answer in JSON with the status that fits."""
 
-    def __init__(self, service: Service, stream: QueryBatchStream, result: ResultFormat) -> None:
+    def __init__(self, service: Service, stream: QueryBatchStream, result: ResultFormat, caller: Caller) -> None:
         self.stream = stream
+        self.caller = caller
         self.query_id: str | None = None
         self._service = service
+        self._limits = service.limits
         self._format = result
         self._answering = anyio.CancelScope()
+        self._deadline = math.inf
+        self._max_bytes: float = math.inf
         self._reason: StreamqError | None = None
-        self._sending = False
+        self._sent_bytes = 0
+        self._sending_since: float | None = None
 
     def end(self, reason: StreamqError) -> None:
         """Stop: the client gets `reason` in place of what is left."""
@@ -53,38 +72,60 @@ class QueryResponse(Response):
         """Answer a request. Returns when nothing of the query is left."""
         try:
             with self._service.answering(self):
-                await while_connected(receive, lambda: self._answer(scope, receive, send))
+                await while_connected(receive, lambda: self._answer(scope, receive, send), self._patience_s)
+        except ClientStalled:
+            note(scope, reason=f"the client took nothing for {self._limits.stall_s} s")
         except (ClientDisconnect, OSError):
-            return
+            note(scope, reason="the client left")
         except StreamqError as error:
-            await error_response(error)(scope, receive, send)
+            await self._refuse(error, scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             try:
-                with self._endable():
-                    await self.stream.start()
-                if self._reason is not None:
-                    raise self._reason
+                await self._start()
             except (StreamqError, ValueError) as error:
-                await error_response(error)(scope, receive, send)
+                await self._refuse(error, scope, receive, send)
                 return
             self.query_id = self.stream.query_id
+            note(scope, query_id=self.query_id)
             headers = [(b"content-type", self._format.content_type.encode()), (b"cache-control", b"no-store")]
             headers += [(b"x-streamq-query", self.query_id.encode()), (b"x-accel-buffering", b"no")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            if await self._send_result(send) or scope["http_version"] not in ("1.0", "1.1"):
+            failure = await self._send_result(send)
+            note(scope, bytes_out=self._sent_bytes, error=None if failure is None else type(failure).__name__)
+            if failure is None or scope["http_version"] not in ("1.0", "1.1"):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             # Else the body is left without an end in HTTP too, for clients that look no deeper.
         finally:
             await self.stream.aclose()
 
-    async def _send_result(self, send: Send) -> bool:
-        """Send the whole result, or the error in place of its end; tells which it was."""
+    async def _refuse(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+        note(scope, error=type(error).__name__)
+        await error_response(error)(scope, receive, send)
+
+    async def _start(self) -> None:
+        """Start the query, and set the limits of what it is."""
+        limits = self._limits
+        if limits.max_query_s is not None:
+            self._deadline = anyio.current_time() + limits.max_query_s
+        with self._endable():
+            await self.stream.start()
+        if self._answering.cancel_called:
+            raise self._why_ended()
+        if limits.max_query_s is None and limits.max_result_bytes is None:
+            return
+        if (await self.stream.statistics()).continuous is not None:
+            self._deadline = math.inf
+        elif limits.max_result_bytes is not None:
+            self._max_bytes = limits.max_result_bytes
+
+    async def _send_result(self, send: Send) -> Exception | None:
+        """Send the whole result, or an error in place of its end; gives that error."""
         try:
             with self._endable():
                 await self._send_pieces(send, self._format.begin(self.stream))
-                async for batch in self.stream:
+                while (batch := await self._next(send)) is not None:
                     progress = self.stream.progress
                     if batch.nbytes > INLINE_BYTES:
                         data = await anyio.to_thread.run_sync(self._format.batch, batch, progress)
@@ -92,39 +133,86 @@ class QueryResponse(Response):
                         data = self._format.batch(batch, progress)
                     await self._send_pieces(send, data)
                 await self._send_pieces(send, self._format.end(await self.stream.statistics(), self.stream.progress))
-                return True
-            assert self._reason is not None, "nobody else cancels this scope"
-            error: Exception = self._reason
+                return None
+            error: Exception = self._why_ended()
         except StreamqError as failure:
             error = failure
         await self.stream.aclose()
         # Stopped in the middle of sending, nothing that is sent now could be understood: the body is cut, and the client sees that.
-        if not self._sending:
+        if self._sending_since is None:
+            self._max_bytes = math.inf
             with anyio.move_on_after(PARTING_S):
                 await self._send_pieces(send, self._format.error(error, await self.stream.statistics()))
-        return False
+        return error
+
+    async def _next(self, send: Send) -> pa.RecordBatch | None:
+        """Give the next batch, None at the end. While it is waited for, the client hears from time to time that all is well."""
+        quiet_s = self._limits.keep_alive_s if self._format.keep_alive else math.inf
+        while True:
+            with anyio.move_on_after(quiet_s):
+                return await anext(self.stream, None)
+            await self._send_pieces(send, self._format.keep_alive)
 
     def _endable(self) -> anyio.CancelScope:
-        """Give a scope that `end()` cancels."""
-        self._answering = anyio.CancelScope()
+        """Give a scope that ends at the deadline, and by `end()`."""
+        self._answering = anyio.CancelScope(deadline=self._deadline)
         if self._reason is not None:
             self._answering.cancel()
         return self._answering
 
+    def _why_ended(self) -> StreamqError:
+        """Tell why the scope was cancelled."""
+        return self._reason or QueryTimeout(
+            f"the query took longer than the {self._limits.max_query_s} s that this service allows (max_query_s)"
+        )
+
     async def _send_pieces(self, send: Send, data: bytes) -> None:
+        self._sent_bytes += len(data)
+        if self._sent_bytes > self._max_bytes:
+            raise ResourceLimit(f"the result is larger than the {self._max_bytes:,} bytes that this service gives (max_result_bytes)")
         view = memoryview(data)
-        self._sending = True
         for start in range(0, len(data), PIECE_BYTES):
+            self._sending_since = anyio.current_time()
             await send({"type": "http.response.body", "body": bytes(view[start : start + PIECE_BYTES]), "more_body": True})
-        self._sending = False
+        self._sending_since = None
+
+    async def _patience_s(self) -> float:
+        """Tell how long the client may still take before it is to be asked again; its query ends when it has taken too long.
+
+        The server cannot always be stopped while it sends. Nothing of the query is left all the same.
+
+        Raises:
+            ClientStalled: it has taken nothing for too long.
+        """
+        stall_s = self._limits.stall_s
+        if self._sending_since is None:
+            return stall_s
+        left_s = self._sending_since + stall_s - anyio.current_time()
+        if left_s > 0:
+            return left_s
+        await self.stream.aclose()
+        raise ClientStalled
+
+
+class ClientStalled(Exception):
+    """A client takes nothing of what it is sent."""
 
 
 def error_response(error: Exception, status: int | None = None) -> JSONResponse:
-    """Give an error as JSON, with the status that fits it."""
-    return JSONResponse(error_record(error), status_of(error) if status is None else status)
+    """Give an error as JSON, with the status that fits it, and what that status says in headers."""
+    match error:
+        case _ if status is not None:
+            pass
+        case Forbidden() | CrossSite() | TooLarge() | Misdirected():
+            status = error.status
+        case _:
+            status = status_of(error)
+    return JSONResponse(error_record(error), status, _HEADERS.get(status))
 
 
-async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]]) -> T:
+async def while_connected(
+    receive: Receive, work: Callable[[], Awaitable[T]], patience_s: Callable[[], Awaitable[float]] | None = None
+) -> T:
     """Do something for a client, whose whole request has been read, for as long as it is there.
 
     Raises:
@@ -133,7 +221,7 @@ async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]]) ->
     results: list[T] = []
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_cancel_on_disconnect, receive, tasks.cancel_scope)
+            tasks.start_soon(_cancel_on_disconnect, receive, tasks.cancel_scope, patience_s or _for_ever)
             results.append(await work())
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
@@ -144,29 +232,48 @@ async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]]) ->
     return results[0]
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
+async def within(seconds: float | None, work: Awaitable[T]) -> T:
+    """Wait for something that may take so long.
+
+    Raises:
+        QueryTimeout: it has taken longer, and was cancelled.
+    """
+    with anyio.move_on_after(seconds):
+        return await work
+    raise QueryTimeout(f"it took longer than the {seconds} s that this service allows (max_query_s)")
+
+
+async def read_body(request: Request, max_bytes: int, stall_s: float) -> bytes:
     """Read a request's body.
 
     Raises:
         TooLarge: it has more than `max_bytes`.
+        HTTPException: nothing of it came for `stall_s`.
         ClientDisconnect: the client has left.
     """
-    pieces, size = [], 0
+    pieces: list[bytes] = []
+    size = 0
     async with aclosing(request.stream()) as body:
-        async for piece in body:
+        while True:
+            with anyio.move_on_after(stall_s) as patience:
+                piece = await anext(body, None)
+            if patience.cancelled_caught:
+                raise HTTPException(408, f"nothing more of the request came for {stall_s} s")
+            if piece is None:
+                return b"".join(pieces)
             size += len(piece)
             if size > max_bytes:
                 raise TooLarge(f"the request is larger than the {max_bytes:,} bytes that this service takes")
             pieces.append(piece)
-    return b"".join(pieces)
 
 
-class TooLarge(ValueError):
-    """A request is larger than the service takes."""
+async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope, patience_s: Patience) -> None:
+    while True:
+        with anyio.move_on_after(await patience_s()):
+            if (await receive())["type"] == "http.disconnect":
+                scope.cancel()
+                return
 
 
-async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
-    message: Message = {"type": ""}
-    while message["type"] != "http.disconnect":
-        message = await receive()
-    scope.cancel()
+async def _for_ever() -> float:
+    return math.inf

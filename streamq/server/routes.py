@@ -6,6 +6,7 @@ import importlib.util
 import json
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -14,12 +15,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from streamq.config.tokens import Caller
 from streamq.errors import BindError, SourceError
 from streamq.server.formats import FORMATS, NDJSON, choose_format
-from streamq.server.responses import QueryResponse, error_response, read_body, while_connected
+from streamq.server.guard import CALLER
+from streamq.server.responses import QueryResponse, error_response, read_body, while_connected, within
+from streamq.server.rights import check_right, right_to_run
 from streamq.server.service import Service
 from streamq.server.uploads import arrow_pieces, csv_pieces, json_pieces, whole_table
 from streamq.sql.catalog import RelationInfo
+from streamq.sql.parse import parse_one
 from streamq.storage.text import type_name
 from streamq.wire import arrow
 from streamq.wire.parameters import parameters_from_json
@@ -39,7 +44,8 @@ async def query(request: Request) -> Response:
     options = {name: asked[name] for name in _QUERY_OPTIONS if asked.get(name) is not None}
     start = service.database.snapshot if asked.get("snapshot") else service.database.query
     stream = start(asked["sql"], parameters_from_json(asked), **options)
-    return QueryResponse(service, stream, result)
+    await _check_statement(request, asked["sql"])
+    return QueryResponse(service, stream, result, _caller(request))
 
 
 async def execute(request: Request) -> Response:
@@ -47,7 +53,9 @@ async def execute(request: Request) -> Response:
     service = _service(request)
     asked = await _asked(request, service, {})
     params = parameters_from_json(asked)
-    result = await while_connected(request.receive, lambda: service.database.execute(asked["sql"], params))
+    await _check_statement(request, asked["sql"])
+    work = partial(within, service.limits.max_query_s)
+    result = await while_connected(request.receive, lambda: work(service.database.execute(asked["sql"], params)))
     table: Any = None
     if result.table is not None:
         wants_arrow = arrow.CONTENT_TYPE in request.headers.get("accept", "")
@@ -60,7 +68,10 @@ async def explain(request: Request) -> Response:
     service = _service(request)
     asked = await _asked(request, service, {"analyze": bool})
     params, analyze = parameters_from_json(asked), bool(asked.get("analyze"))
-    text = await while_connected(request.receive, lambda: service.database.explain(asked["sql"], params, analyze=analyze))
+    if analyze:
+        await _check_statement(request, asked["sql"])
+    work = partial(within, service.limits.max_query_s)
+    text = await while_connected(request.receive, lambda: work(service.database.explain(asked["sql"], params, analyze=analyze)))
     return JSONResponse({"text": text})
 
 
@@ -142,10 +153,13 @@ async def query_statistics(request: Request) -> Response:
 async def cancel(request: Request) -> Response:
     """Abort a query, and answer when nothing of it is left: with its last statistics, if it was one of this service's clients'."""
     service, query_id = _service(request), request.path_params["id"]
-    stream = service.stream(query_id)
+    answer, caller = service.answer(query_id), _caller(request)
+    is_own = answer is not None and answer.caller == caller
+    if not (is_own or caller.may("admin")) and any(running.query_id == query_id for running in await service.database.queries()):
+        check_right(caller, "admin")
     if not await service.database.cancel(query_id):
         raise HTTPException(404, f"there is no running query {query_id!r}")
-    return JSONResponse({"cancelled": True, "statistics": None if stream is None else to_json(await stream.statistics())})
+    return JSONResponse({"cancelled": True, "statistics": None if answer is None else to_json(await answer.stream.statistics())})
 
 
 async def statistics(request: Request) -> Response:
@@ -202,6 +216,24 @@ def _service(request: Request) -> Service:
     return service
 
 
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.scope[CALLER]
+    return caller
+
+
+async def _check_statement(request: Request, sql: str) -> None:
+    """Check that the caller may run a statement. Those who may do anything do without.
+
+    Raises:
+        SqlError: it is none.
+        Forbidden: the caller may not.
+    """
+    caller = _caller(request)
+    if caller.may("admin"):
+        return
+    check_right(caller, right_to_run(await anyio.to_thread.run_sync(parse_one, sql)))
+
+
 def _content_type(request: Request) -> str:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise HTTPException(415, "send the body as it is: compressed ones are not taken")
@@ -216,7 +248,7 @@ async def _asked(request: Request, service: Service, options: dict[str, type]) -
     """
     if _content_type(request) != "application/json":
         raise HTTPException(415, 'send {"sql": "…", "params": […]} with the content type application/json')
-    body = await read_body(request, service.limits.max_request_bytes)
+    body = await read_body(request, service.limits.max_request_bytes, service.limits.stall_s)
     try:
         asked = json.loads(body)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:

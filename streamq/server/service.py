@@ -1,42 +1,26 @@
-"""What all requests share: the database, the limits, and the queries that are being answered."""
+"""What all requests share: the database, the limits, who may come in, and what is being answered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
 
+from streamq.config.service import Limits
+from streamq.config.tokens import Caller, Tokens
 from streamq.database import Database
 from streamq.errors import ConnectionLost, ResourceLimit, StreamqError
 from streamq.execution.stream import QueryBatchStream
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one service takes.
-
-    `max_request_bytes` bounds a request in JSON, `max_insert_bytes` the rows that are written at once (a batch, or the table of an insert
-    that is atomic), `max_register_bytes` an uploaded relation. `max_queries` are answered at a time.
-    """
-
-    max_request_bytes: int = 4 << 20
-    max_insert_bytes: int = 256 << 20
-    max_register_bytes: int = 1 << 30
-    max_queries: int = 2_000
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
 class Answer(Protocol):
     """A query that is being answered."""
 
     stream: QueryBatchStream
+    caller: Caller
     query_id: str | None
     """Known once the query has started."""
 
@@ -45,13 +29,21 @@ class Answer(Protocol):
 
 
 class Service:
-    """Made for one database, which is given or opened when the application starts."""
+    """Made for one database, which is given or opened when the application starts.
 
-    def __init__(self, database: Database | None, limits: Limits) -> None:
+    `tokens` are who may use it, None for everybody who calls it by one of `hosts` or by a name of this machine's own. They may be
+    replaced at any time.
+    """
+
+    def __init__(self, database: Database | None, limits: Limits, tokens: Tokens | None = None, hosts: Iterable[str] = ()) -> None:
         self.limits = limits
+        self.tokens = tokens
+        self.hosts = frozenset(host.lower() for host in hosts)
+        self.stopping = False
         self._database = database
         self._answers: dict[int, Answer] = {}
-        self._stopping = False
+        self._callers: Counter[str] = Counter()
+        self._work: set[anyio.CancelScope] = set()
         self._changed = anyio.Event()
 
     @property
@@ -72,7 +64,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Requests are welcome."""
-        return self._database is not None and not self._stopping
+        return self._database is not None and not self.stopping
 
     @contextmanager
     def answering(self, answer: Answer) -> Iterator[None]:
@@ -82,32 +74,60 @@ class Service:
             ConnectionLost: the service is shutting down.
             ResourceLimit: as many are being answered as may be.
         """
-        if self._stopping:
+        if self.stopping:
             raise ConnectionLost("the service is shutting down")
-        if len(self._answers) >= self.limits.max_queries:
-            raise ResourceLimit(f"{self.limits.max_queries} queries are being answered, which is the limit (max_queries); try again later")
+        name = answer.caller.name
+        self._check_number(name)
         self._answers[id(answer)] = answer
+        self._callers[name] += 1
         try:
             yield
         finally:
             del self._answers[id(answer)]
+            self._callers -= Counter((name,))
             self._changed.set()
 
-    def stream(self, query_id: str) -> QueryBatchStream | None:
-        """Give the stream of a query that is being answered."""
-        return next((answer.stream for answer in self._answers.values() if answer.query_id == query_id), None)
+    @contextmanager
+    def working(self) -> Iterator[anyio.CancelScope]:
+        """Count a request that is no query. Its scope is cancelled where a shutdown has no more time for it."""
+        with anyio.CancelScope() as scope:
+            self._work.add(scope)
+            try:
+                yield scope
+            finally:
+                self._work.remove(scope)
+                self._changed.set()
+
+    def answer(self, query_id: str) -> Answer | None:
+        """Give a query that is being answered."""
+        return next((answer for answer in self._answers.values() if answer.query_id == query_id), None)
 
     async def drain(self, grace_s: float) -> None:
-        """Take no more queries, and wait until those that run are answered. After `grace_s` they are ended, and their clients told."""
-        self._stopping = True
+        """Take nothing new, and wait until what runs is done. After `grace_s` it is ended, and the clients told."""
+        self.stopping = True
         with anyio.move_on_after(grace_s):
             await self._wait_idle()
         for answer in list(self._answers.values()):
             answer.end(ConnectionLost("the service was shut down before the query had completed"))
+        for scope in list(self._work):
+            scope.cancel()
         with anyio.move_on_after(grace_s):
             await self._wait_idle()
 
+    def _check_number(self, name: str) -> None:
+        limits = self.limits
+        if len(self._answers) >= limits.max_queries:
+            raise ResourceLimit(
+                f"{limits.max_queries} queries are being answered, which is the limit (max_queries); try again later", retryable=True
+            )
+        if limits.max_queries_per_token is not None and self._callers[name] >= limits.max_queries_per_token:
+            raise ResourceLimit(
+                f"{limits.max_queries_per_token} queries of this token are being answered, which is the limit (max_queries_per_token); "
+                "try again when one of them has ended",
+                retryable=True,
+            )
+
     async def _wait_idle(self) -> None:
-        while self._answers:
+        while self._answers or self._work:
             self._changed = anyio.Event()
             await self._changed.wait()

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.csv
 from starlette.requests import Request
 
-from streamq.errors import ResourceLimit, SourceError
+from streamq.errors import SourceError
+from streamq.server.refusals import TooLarge
 from streamq.wire import arrow
 from streamq.wire.arrow import ArrowDecoder, NotArrow
 
@@ -48,7 +49,7 @@ async def json_pieces(request: Request, max_bytes: int) -> AsyncIterator[list[An
 
     Raises:
         SourceError: a line is no JSON.
-        ResourceLimit: a line is larger than `max_bytes`.
+        TooLarge: a line is larger than `max_bytes`.
     """
     line = 1
     async with aclosing(_blocks(request, max_bytes, quoted=False)) as blocks:
@@ -64,7 +65,7 @@ async def csv_pieces(request: Request, max_bytes: int, schema: pa.Schema) -> Asy
 
     Raises:
         SourceError: a line has too few or too many fields, or a value is not of its column's type.
-        ResourceLimit: a line is larger than `max_bytes`.
+        TooLarge: a line is larger than `max_bytes`.
     """
     names: list[str] | None = None
     async with aclosing(_blocks(request, max_bytes, quoted=True)) as blocks:
@@ -81,7 +82,7 @@ async def whole_table(request: Request, max_bytes: int) -> pa.Table:
 
     Raises:
         SourceError: it is no such stream, or has no end.
-        ResourceLimit: it is larger than `max_bytes`.
+        TooLarge: it is larger than `max_bytes`.
     """
     decoder = ArrowDecoder(max_bytes)
     batches, size = [], 0
@@ -90,7 +91,7 @@ async def whole_table(request: Request, max_bytes: int) -> pa.Table:
             async for data in body:
                 size += len(data)
                 if size > max_bytes:
-                    raise ResourceLimit(f"what is to be written at once is larger than the {max_bytes:,} bytes that this service takes")
+                    raise TooLarge(f"what is to be written at once is larger than the {max_bytes:,} bytes that this service takes")
                 batches += [decoded.batch for decoded in decoder.feed(data)]
     except NotArrow as error:
         raise SourceError(str(error)) from error
@@ -114,7 +115,7 @@ async def _blocks(request: Request, max_bytes: int, *, quoted: bool) -> AsyncGen
                 yield bytes(held[:end])
                 del held[:end]
             elif len(held) > max_bytes:
-                raise ResourceLimit(f"a line is larger than the {max_bytes:,} bytes that this service takes")
+                raise TooLarge(f"a line is larger than the {max_bytes:,} bytes that this service takes")
     if held:
         yield bytes(held)
 
