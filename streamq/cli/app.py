@@ -17,9 +17,9 @@ from rich.text import Text
 from streamq.cli.arguments import DemoCommand, ExplainCommand, Invocation, QueryCommand, ServeCommand, UsageError, parse_arguments
 from streamq.cli.signals import exit_code, run_until_signal
 from streamq.cli.terminal import find_terminal
-from streamq.errors import QueryTimeout, SqlError, StreamqError
+from streamq.errors import ConnectionLost, QueryTimeout, SqlError, StreamqError, StreamTruncated, Unauthorized
 
-OK, FAILED, WRONG, TIMED_OUT = 0, 1, 2, 3
+OK, FAILED, WRONG, TIMED_OUT, UNREACHABLE = 0, 1, 2, 3, 4
 SIGNALLED = 128
 INTERRUPTED = exit_code(signal.SIGINT)
 BROKEN_PIPE = 141
@@ -76,7 +76,7 @@ async def _dispatch(invocation: Invocation, notes: Console) -> None:
         case ExplainCommand() as command:
             from streamq.cli.run_sql import run_explain
 
-            await run_explain(command, terminal)
+            await run_explain(command, terminal, notes)
         case ServeCommand() as command:
             from streamq.cli.serving import run_serve
 
@@ -101,6 +101,8 @@ def _code_of(error: Exception) -> int:
             return WRONG
         case QueryTimeout():
             return TIMED_OUT
+        case ConnectionLost() | StreamTruncated() | Unauthorized():
+            return UNREACHABLE
         case _:
             return FAILED
 

@@ -16,7 +16,7 @@ from streamq.cli.demo_live import show_live
 from streamq.cli.demo_page import Page
 from streamq.cli.demo_steps import ENDLESS, EXPLAINED, STEPS, Step
 from streamq.cli.flights import RELATIONS, find_flights, write_parquet
-from streamq.cli.run_sql import open_database
+from streamq.cli.opening import open_database
 from streamq.cli.table import Excerpt
 from streamq.cli.terminal import Terminal
 from streamq.cli.wording import count, seconds

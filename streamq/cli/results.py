@@ -41,8 +41,8 @@ class Results:
         max_rows: int | None = None,
         progress: Console | None = None,
     ) -> None:
+        self.kind = kind
         self._sink = sink
-        self._kind = kind
         self._lasting = lasting
         self._terminal = terminal
         self._max_rows = max_rows
@@ -55,7 +55,7 @@ class Results:
             StreamqError: the query failed; what was written is not the whole answer.
             OSError: the output cannot be written.
         """
-        if self._kind == "table":
+        if self.kind == "table":
             async with ProgressShown(stream, self._progress):
                 excerpt = await first_rows(stream, self._terminal.row_limit(self._max_rows))
             await self._write_excerpt(excerpt)
@@ -69,7 +69,7 @@ class Results:
             StreamqError: the query failed.
             OSError: the output cannot be written.
         """
-        if self._kind != "table":
+        if self.kind != "table":
             await self._write_batches(stream)
             return
         rows = ChangeRows(stream.schema, width=self._terminal.width, color=self._terminal.color)
@@ -95,19 +95,19 @@ class Results:
         await Watch(stream, order, self._terminal, self._max_rows, self.write_text).run()
 
     async def _write_batches(self, stream: QueryBatchStream) -> None:
-        assert self._kind != "table"
+        assert self.kind != "table"
         async with ProgressShown(stream, self._progress):
-            writer = await self._in_thread(open_writer, self._kind, stream.schema, self._sink)
+            writer = await self._in_thread(open_writer, self.kind, stream.schema, self._sink)
             async for batch in stream:
                 await self._in_thread(writer.write, batch)
             await self._in_thread(writer.end)
 
     async def write_table(self, table: pa.Table) -> None:
         """Write rows that are here already."""
-        if self._kind == "table":
+        if self.kind == "table":
             await self._write_excerpt(Excerpt(table, more=False))
             return
-        writer = await self._in_thread(open_writer, self._kind, table.schema, self._sink)
+        writer = await self._in_thread(open_writer, self.kind, table.schema, self._sink)
         for batch in table.to_batches():
             await self._in_thread(writer.write, batch)
         await self._in_thread(writer.end)

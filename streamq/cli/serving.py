@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 
 from streamq.cli.arguments import ServeCommand, UsageError
-from streamq.cli.run_sql import open_database
+from streamq.cli.opening import open_database
 
 _NEEDED = ("hypercorn", "starlette")
 

@@ -2,10 +2,11 @@
 
 - `parser`: the whole of it, from words to an `Invocation`;
 - `query` (and explain), `serve`, `demo`: a module for each group of commands, with their data, help and arguments;
-- `common`: what commands share; `values`: the words that arguments are made of.
+- `common`: what commands share; `connection`: which service they speak to; `values`: the words that arguments are made of.
 """
 
 from streamq.cli.arguments.common import DatabaseOptions, Format, UsageError
+from streamq.cli.arguments.connection import ServiceOptions
 from streamq.cli.arguments.demo import DemoCommand
 from streamq.cli.arguments.parser import Invocation, parse_arguments
 from streamq.cli.arguments.query import ExplainCommand, QueryCommand, SqlOptions
@@ -20,6 +21,7 @@ __all__ = [
     "Invocation",
     "QueryCommand",
     "ServeCommand",
+    "ServiceOptions",
     "SqlOptions",
     "UsageError",
     "parse_arguments",

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streamq.cli.arguments.common import Commands, DatabaseOptions, Format, add_command, add_common, add_register, database_options
+from streamq.cli.arguments.common import Commands, DatabaseOptions, Format, add_command, add_common, add_register
+from streamq.cli.arguments.connection import ServiceOptions, add_connection, place_of
 from streamq.cli.arguments.values import parse_count, parse_parameter, parse_seconds, parse_watermark
 from streamq.cli.script import ScriptStatement, split_statements
 
@@ -16,11 +17,12 @@ _QUERY_HELP = """\
 Run SQL and print the rows of every query in it.
 
 The SQL is the argument, or comes from a file (-f), or from standard input. Statements are separated by semicolons and
-run in order, in one database in memory that lives as long as the command.
+run in order: in one database in memory that lives as long as the command, or with --url in that of a service.
 
 A query with EMIT CHANGES or EMIT FINAL is continuous: its rows are printed as they come. Where earlier rows change, the
 column _op says how (insert, update, delete); --watch shows the result itself, and keeps it up to date. Such a query ends
-when its sources have: files at their last row, a source of the script when the query starts, tables never.
+when its sources have: files at their last row, a source of the script when the query starts, tables never. Those of a
+service go on until they are finished there, or the command is ended.
 """
 
 _QUERY_EXAMPLES = """\
@@ -30,6 +32,7 @@ examples:
   streamq query -r flights.parquet 'SELECT * FROM flights WHERE month = $month' -p month=7 --format csv > july.csv
   cat report.sql | streamq query --format ndjson
   streamq query -r flights.parquet "SELECT carrier, count(*) AS n FROM flights GROUP BY carrier EMIT CHANGES" --watch
+  streamq query --url http://127.0.0.1:8471 "SHOW RELATIONS"
 
 """
 
@@ -51,7 +54,7 @@ class SqlOptions:
     statements: tuple[ScriptStatement, ...]
     relations: tuple[tuple[str, str], ...]
     parameters: Sequence[object] | dict[str, object] | None
-    database: DatabaseOptions
+    database: DatabaseOptions | ServiceOptions
     watermarks: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -94,6 +97,7 @@ def add_query(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--max-rows", type=parse_count, metavar="N", help="rows of a table (default: as the terminal has room; 0: all)")
     parser.add_argument("--timeout", type=parse_seconds, metavar="S", help="cancel a query that takes longer, in seconds")
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="draw no progress bar on the terminal")
+    add_connection(parser, default="a database of the command's own")
     add_common(parser)
     parser.set_defaults(read=_read_query)
 
@@ -103,6 +107,7 @@ def add_explain(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = add_command(commands, "explain", "show how a query is run", _EXPLAIN_HELP, operands="[SQL]")
     _add_sql(parser)
     parser.add_argument("--analyze", action="store_true", help="run it too, and add rows, bytes and times by worker")
+    add_connection(parser, default="a database of the command's own")
     add_common(parser)
     parser.set_defaults(read=_read_explain)
 
@@ -160,7 +165,7 @@ def _sql_options(parsed: argparse.Namespace) -> SqlOptions:
     relations, watermarks = tuple(parsed.register), dict(parsed.watermark)
     if unknown := watermarks.keys() - {name for name, _ in relations}:
         parser.error(f"--watermark: {min(unknown)} is no name of -r NAME=PATH")
-    return SqlOptions(script, statements, relations, _parameters(parsed, len(statements)), database_options(parsed), watermarks)
+    return SqlOptions(script, statements, relations, _parameters(parsed, len(statements)), place_of(parsed), watermarks)
 
 
 def _parameters(parsed: argparse.Namespace, statements: int) -> Sequence[object] | dict[str, object] | None:
