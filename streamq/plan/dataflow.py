@@ -368,10 +368,14 @@ Node = Read | Map | Union | Sided | Aggregate | Hop | Recompute | Distinct | Joi
 
 @dataclass(frozen=True, slots=True)
 class LateRows:
-    """Which rows of a relation are late for a window or a time bound: SQL over the columns of the read node `node`."""
+    """Which rows of a relation are late for a window or a time bound: SQL over the columns of the read node `node`.
+
+    Only rows whose event time, the column `time`, is before the watermark that stood before them can be.
+    """
 
     node: str
     sql: str
+    time: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from streamq.kernels.evaluate import Evaluator
+from streamq.kernels.evaluate import Evaluator, Prepared
 from streamq.operators.base import Delta, Epoch
 from streamq.operators.deltas import values
-from streamq.plan.dataflow import INPUT, Dataflow, Read
+from streamq.plan.dataflow import INPUT, Dataflow, LateRows, Read
+from streamq.storage.feeds import WATERMARK
 
 
 class LateRowCounter:
@@ -17,14 +19,8 @@ class LateRowCounter:
 
     def __init__(self, dataflow: Dataflow, evaluator: Evaluator, into: Callable[[pa.RecordBatch], None] | None) -> None:
         reads = {node.id: node for node in dataflow.nodes if isinstance(node, Read)}
-        self._queries = {
-            late.node: evaluator.prepare(
-                f'SELECT * FROM "{INPUT}" WHERE {late.sql}',
-                {INPUT: reads[late.node].schema},
-                f"late rows of {reads[late.node].scan.relation}",
-            )
-            for late in dataflow.late
-        }
+        self._late = dataflow.late
+        self._queries = [_prepared(evaluator, reads[late.node], late) for late in dataflow.late]
         self._parameters = dict(dataflow.parameters)
         self._into = into
         self.rows = 0
@@ -32,9 +28,11 @@ class LateRowCounter:
     def find(self, inputs: Mapping[str, Delta], epoch: Epoch) -> list[pa.RecordBatch]:
         """Give the late rows among an epoch's."""
         found = []
-        for read, query in self._queries.items():
-            if (delta := inputs.get(read)) is not None:
-                rows = query({INPUT: delta.rows}, values(self._parameters, epoch))
+        for late, query in zip(self._late, self._queries, strict=True):
+            delta = inputs.get(late.node)
+            behind = None if delta is None else _behind(delta.rows, late.time)
+            if behind is not None and behind.num_rows:
+                rows = query({INPUT: behind}, values(self._parameters, epoch))
                 if rows.num_rows:
                     found.append(rows)
         return found
@@ -49,3 +47,15 @@ class LateRowCounter:
             self.rows += rows.num_rows
             if self._into is not None:
                 self._into(rows)
+
+
+def _prepared(evaluator: Evaluator, read: Read, late: LateRows) -> Prepared:
+    return evaluator.prepare(f'SELECT * FROM "{INPUT}" WHERE {late.sql}', {INPUT: read.schema}, f"late rows of {read.scan.relation}")
+
+
+def _behind(rows: pa.RecordBatch, time: str) -> pa.RecordBatch:
+    """Leave out rows that are not behind their watermark, which is cheaper to see than what a row is late for."""
+    times, watermarks = rows.column(time), rows.column(WATERMARK)
+    if not (pa.types.is_timestamp(times.type) and times.type.unit == watermarks.type.unit):
+        return rows
+    return rows.filter(pc.less(times.view(pa.int64()), watermarks.view(pa.int64())))

@@ -12,7 +12,7 @@ from streamq.plan.continuous.rows import Rows, as_named
 from streamq.plan.continuous.sources import PlanQuery, open_leaf, project_inputs, subquery_sides, with_sessions
 from streamq.plan.dataflow import LateRows
 from streamq.plan.render import named, quote, select
-from streamq.sql.logical import Block, Named
+from streamq.sql.logical import Block, Leaf, Named, Scan
 
 
 def plan_block(draft: Draft, block: Block, path: str, plan: PlanQuery, *, top: bool) -> Rows:
@@ -43,13 +43,21 @@ def input_rows(draft: Draft, block: Block, path: str, plan: PlanQuery) -> Rows:
     (leaf,) = block.leaves
     rows = open_leaf(draft, leaf, f"{path}/from", plan)
     if block.late is not None:
-        draft.late.append(LateRows(rows.node, block.late))
+        draft.late.append(LateRows(rows.node, block.late, _event_time(draft, leaf)))
     if block.sessions is not None:
         rows = with_sessions(draft, block, block.sessions, rows, f"{path}/sessions")
     sides = subquery_sides(draft, block.input_subqueries, f"{path}/where", plan)
     if _gives_its_leaf(block, rows):
         return rows.knowing(windows={}, complete=frozenset())
     return project_inputs(draft, block, draft.called(rows, leaf.name), path, block.from_sql, sides)
+
+
+def _event_time(draft: Draft, leaf: Leaf) -> str:
+    """Give the column by which rows of a relation are late."""
+    assert isinstance(leaf, Scan)
+    watermark = draft.catalog[leaf.relation].watermark
+    assert watermark is not None
+    return watermark[0]
 
 
 def _gives_its_leaf(block: Block, rows: Rows) -> bool:
