@@ -19,7 +19,6 @@ from streamq.errors import QueryTimeout, ResourceLimit, SourceError, Unsupported
 from streamq.execution.analyze import analyze_continuous, analyze_query, explain_continuous, explain_query
 from streamq.execution.cuts import cut_ready
 from streamq.execution.host import QueryHost
-from streamq.execution.inserts import insert_when_room
 from streamq.execution.planning import PlannedContinuous, PlannedQuery, Planner, QueryAtCut, is_continuous, parse_select
 from streamq.execution.query import Query, QueryRequest, RunningQuery
 from streamq.execution.stages import PlanContext
@@ -311,7 +310,7 @@ class EmbeddedDatabase(Database):
 
     async def _insert(self, convert: Callable[[], Insertion]) -> InsertResult:
         self._host.check_open()
-        return await insert_when_room(convert, self._host.limiter, self._host.check_open)
+        return await self._host.inserts.write(convert)
 
 
 def _planned_at_once(planner: Planner, select: Select, params: Parameters, partitions: int | None) -> PlannedQuery | QueryAtCut:

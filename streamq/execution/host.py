@@ -19,6 +19,7 @@ from streamq.config import Config
 from streamq.errors import QueryCancelled, StreamClosed, StreamqError
 from streamq.execution.budget import Admission, PoolKind, channel_budget
 from streamq.execution.events import emit_query_ended
+from streamq.execution.inserts import Inserts
 from streamq.execution.jobs import PoolStatistics, WorkerPool
 from streamq.execution.processes import ProcessPool
 from streamq.execution.query import Query, QueryRequest, RunningQuery
@@ -53,6 +54,7 @@ class QueryHost:
         self.limiter = anyio.CapacityLimiter(PLANNING_THREADS)
         self.epoch_limiter = anyio.CapacityLimiter(EPOCH_THREADS)
         self.waiting = channel_budget(config)
+        self.inserts = Inserts(self.limiter, self.check_open)
         self._admissions: dict[PoolKind, Admission] = {kind: Admission(config, kind) for kind in ("process", "thread")}
         self._totals = Totals()
         self._queries: dict[str, RunningQuery] = {}
@@ -155,7 +157,11 @@ class QueryHost:
         """Tell what all queries have done so far, and how the pools and the other things are that they share. Callable from any thread."""
         pools: list[PoolStatistics] = [pool.statistics() for pool in list(self._pools.values())]
         return self._totals.snapshot(
-            pools=pools, relations=relations, resources=self._resources(), channel_limit_bytes=self.waiting.max_bytes
+            pools=pools,
+            relations=relations,
+            inserts=self.inserts.statistics(),
+            resources=self._resources(),
+            channel_limit_bytes=self.waiting.max_bytes,
         )
 
     def _resources(self) -> Iterator[ResourceStatistics]:

@@ -18,6 +18,10 @@ Notify = Callable[[], object]
 class Insertion(Protocol):
     """Rows for a source or a table. `attempt` until it gives a result; one thread at a time."""
 
+    @property
+    def bytes(self) -> int:
+        """Their size, as Arrow buffers."""
+
     def attempt(self, notify: Notify) -> InsertResult | None:
         """Write the rows, all or none; None if a retention has no room for them, as long as a query has not read what it would drop.
         Then `notify()` is called once there may be room, or nothing to write to any more.

@@ -374,6 +374,11 @@ class SourceInsertion:
         self._table = table
         self._pieces = pieces
 
+    @property
+    def bytes(self) -> int:
+        """Their size, as Arrow buffers."""
+        return int(self._table.nbytes)
+
     def attempt(self, notify: Notify) -> InsertResult | None:
         """Append the rows. See `Insertion`."""
         return self._source.append(self._table, self._pieces, notify)

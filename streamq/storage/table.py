@@ -256,6 +256,11 @@ class TableInsertion:
         self._table = table
         self._rows = rows
 
+    @property
+    def bytes(self) -> int:
+        """Their size, as Arrow buffers."""
+        return int(self._rows.nbytes)
+
     def attempt(self, notify: Notify) -> InsertResult | None:
         """Write the rows. See `Insertion`."""
         return self._table.upsert(self._rows, notify)

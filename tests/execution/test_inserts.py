@@ -11,7 +11,7 @@ import pytest
 
 from streamq.config import Config
 from streamq.errors import StreamClosed
-from streamq.execution.inserts import insert_when_room
+from streamq.execution.inserts import Inserts
 from streamq.sql.statements import ColumnDef, CreateSource
 from streamq.storage.catalog import Catalog
 from streamq.storage.feeds import Feed, Wanted
@@ -32,8 +32,8 @@ async def full() -> AsyncIterator[tuple[Catalog, Feed]]:
     catalog.close()
 
 
-async def insert(catalog: Catalog, limiter: anyio.CapacityLimiter) -> InsertResult:
-    return await insert_when_room(partial(catalog.insertion, "s", {"id": [7]}), limiter, lambda: None)
+async def insert(catalog: Catalog, inserts: Inserts) -> InsertResult:
+    return await inserts.write(partial(catalog.insertion, "s", {"id": [7]}))
 
 
 async def until_waiting(limiter: anyio.CapacityLimiter) -> None:
@@ -46,27 +46,35 @@ async def test_an_insert_waits_until_the_feed_has_taken(full: tuple[Catalog, Fee
     """It returns once its row is in, and while it waits it holds no thread."""
     catalog, feed = full
     limiter = anyio.CapacityLimiter(1)
+    inserts = Inserts(limiter, lambda: None)
     results: list[InsertResult] = []
 
     async def run() -> None:
-        results.append(await insert(catalog, limiter))
+        results.append(await insert(catalog, inserts))
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run)
             await anyio.lowlevel.checkpoint()
             await until_waiting(limiter)
+            while not inserts.statistics().waited_s:
+                await anyio.lowlevel.checkpoint()
             assert results == []
+            assert inserts.statistics().inserts == 0
             feed.take(100, catalog.sequence)
     assert results == [InsertResult(1, 20, 20)]
+    counted = inserts.statistics()
+    assert (counted.inserts, counted.rows) == (1, 1)
+    assert counted.bytes >= 4
 
 
 async def test_a_cancelled_insert_does_not_write(full: tuple[Catalog, Feed]) -> None:
     """Cancelling ends the wait at once, and the row never comes."""
     catalog, feed = full
     limiter = anyio.CapacityLimiter(1)
+    inserts = Inserts(limiter, lambda: None)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(insert, catalog, limiter)
+        tasks.start_soon(insert, catalog, inserts)
         await anyio.lowlevel.checkpoint()
         await until_waiting(limiter)
         tasks.cancel_scope.cancel()
@@ -78,10 +86,11 @@ async def test_closing_ends_a_waiting_insert(full: tuple[Catalog, Feed]) -> None
     """A database that closes refuses the rows that still wait."""
     catalog, _ = full
     limiter = anyio.CapacityLimiter(1)
+    inserts = Inserts(limiter, lambda: None)
 
     async def run() -> None:
         with pytest.raises(StreamClosed):
-            await insert(catalog, limiter)
+            await insert(catalog, inserts)
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
