@@ -17,7 +17,7 @@ from streamq.operators.base import Delta, Epoch, OperatorContext
 from streamq.plan.dataflow import Dataflow
 from streamq.streaming.instances import Instance, NodeStatistics
 from streamq.streaming.layout import Layout, Sending
-from streamq.streaming.parcels import PackedState, Parcel, Sender, unpack, unpack_state
+from streamq.streaming.parcels import PackedState, Parcel, Receiver, Sender, unpack_state
 
 PackedStates = Mapping[str, Mapping[int, PackedState]]
 """By node and partition."""
@@ -127,6 +127,10 @@ class HostedPartitions:
         self._hosts = setup.hosts
         self._host = setup.host
         self._sender = Sender(setup.directory, f"host{setup.host}")
+        stack.callback(self._sender.close)
+        self._receiver = Receiver()
+        stack.callback(self._receiver.close)
+        self._epoch = 0
         self._evaluators: list[Evaluator] = []
         self._instances: dict[str, dict[int, Instance]] = {name: {} for name in layout.operators}
         self._stopped = False
@@ -166,8 +170,12 @@ class HostedPartitions:
         self._open.close()
 
     def _step(self, step: Step) -> Stepped:
+        if step.epoch.number != self._epoch:
+            # The coordinator begins an epoch when everybody has what was sent in the one before.
+            self._epoch = step.epoch.number
+            self._sender.clear()
         for mail in step.mail:
-            delta = unpack(mail.parcel)
+            delta = self._receiver.unpack(mail.parcel)
             for target in mail.targets:
                 self._instances[mail.node][target].receive(mail.place, mail.source, delta)
         sent: list[Mail] = []

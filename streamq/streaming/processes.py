@@ -40,7 +40,7 @@ from streamq.streaming.hosted import (
 )
 from streamq.streaming.instances import NodeStatistics
 from streamq.streaming.layout import Layout, States
-from streamq.streaming.parcels import PackedState, Sender, unpack, unpack_state
+from streamq.streaming.parcels import PackedState, Receiver, Sender, unpack_state
 
 A = TypeVar("A", bound=Answer)
 
@@ -60,6 +60,7 @@ class ProcessPartitions:
         self._services: Sequence[HostedService] = ()
         self._restored: States | None = None
         self._sender = Sender("", "coordinator")
+        self._receiver = Receiver()
         self._stopped = False
 
     @asynccontextmanager
@@ -89,12 +90,15 @@ class ProcessPartitions:
             error = one_error(group)
             raise error from error.__cause__
         finally:
+            self._sender.close()
+            self._receiver.close()
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(partial(shutil.rmtree, directory, ignore_errors=True))
 
     def step(self, epoch: Epoch, inputs: Mapping[str, Delta]) -> list[Delta]:
         """Compute an epoch. See `Partitions`."""
         self._hand_over_restored()
+        self._sender.clear()
         outputs: list[tuple[int, Delta]] = []
         waiting: list[list[Mail]] = [[] for _ in range(self._hosts.count)]
         for read, delta in inputs.items():
@@ -109,7 +113,7 @@ class ProcessPartitions:
                 waiting[host] = []
             for host, stepped in self._ask(steps, Stepped).items():
                 _deliver(stepped.mail, waiting)
-                outputs += [(partition, unpack(parcel)) for partition, parcel in stepped.outputs]
+                outputs += [(partition, self._receiver.unpack(parcel)) for partition, parcel in stepped.outputs]
                 self._statistics[host] = stepped.statistics or self._statistics[host]
         return [delta for _, delta in sorted(outputs, key=lambda output: output[0])]
 
