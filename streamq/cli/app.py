@@ -14,7 +14,18 @@ import anyio
 from rich.console import Console
 from rich.text import Text
 
-from streamq.cli.arguments import DemoCommand, ExplainCommand, Invocation, QueryCommand, ServeCommand, UsageError, parse_arguments
+from streamq.cli.arguments import (
+    CancelCommand,
+    DemoCommand,
+    ExplainCommand,
+    InsertCommand,
+    Invocation,
+    QueriesCommand,
+    QueryCommand,
+    ServeCommand,
+    UsageError,
+    parse_arguments,
+)
 from streamq.cli.signals import exit_code, run_until_signal
 from streamq.cli.terminal import find_terminal
 from streamq.errors import ConnectionLost, QueryTimeout, SqlError, StreamqError, StreamTruncated, Unauthorized
@@ -77,6 +88,18 @@ async def _dispatch(invocation: Invocation, notes: Console) -> None:
             from streamq.cli.run_sql import run_explain
 
             await run_explain(command, terminal, notes)
+        case InsertCommand() as command:
+            from streamq.cli.inserting import run_insert
+
+            await run_insert(command, notes)
+        case QueriesCommand() as command:
+            from streamq.cli.running import run_queries
+
+            await run_queries(command, terminal)
+        case CancelCommand() as command:
+            from streamq.cli.running import run_cancel
+
+            await run_cancel(command, notes)
         case ServeCommand() as command:
             from streamq.cli.serving import run_serve
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 import anyio.to_thread
@@ -12,7 +13,7 @@ from rich.console import Console
 from streamq.cli.arguments import Format
 from streamq.cli.change_rows import ChangeRows
 from streamq.cli.formats import open_writer
-from streamq.cli.progress import ProgressShown
+from streamq.cli.progress import ProgressShown, measure_stream
 from streamq.cli.sink import ByteSink
 from streamq.cli.table import Excerpt, table_text
 from streamq.cli.terminal import Terminal
@@ -56,7 +57,7 @@ class Results:
             OSError: the output cannot be written.
         """
         if self.kind == "table":
-            async with ProgressShown(stream, self._progress):
+            async with ProgressShown(partial(measure_stream, stream), self._progress):
                 excerpt = await first_rows(stream, self._terminal.row_limit(self._max_rows))
             await self._write_excerpt(excerpt)
             return
@@ -96,7 +97,7 @@ class Results:
 
     async def _write_batches(self, stream: QueryBatchStream) -> None:
         assert self.kind != "table"
-        async with ProgressShown(stream, self._progress):
+        async with ProgressShown(partial(measure_stream, stream), self._progress):
             writer = await self._in_thread(open_writer, self.kind, stream.schema, self._sink)
             async for batch in stream:
                 await self._in_thread(writer.write, batch)

@@ -142,8 +142,13 @@ def format_value(value: object) -> str:
             text = value.hex()
         case _:
             text = str(value)
-    text = text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", " ")
+    text = plain_line(text)
     return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
+
+
+def plain_line(text: str) -> str:
+    """Write text on one line."""
+    return text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", " ")
 
 
 def _cell(value: str | None) -> Text:

@@ -38,17 +38,18 @@ async def reader_body(reader: pa.RecordBatchReader) -> AsyncGenerator[bytes]:
 async def items_body(items: AsyncIterable[object], relation: RelationInfo) -> AsyncGenerator[bytes]:
     """Give the items of an async iterable, each as a batch of the relation's schema.
 
-    An item of which no rows can be made ends the body with the reason: the service tells how many rows had gone in before.
+    Where no rows can be made of an item, or there is an error in reading them, the body ends with the reason: the service tells how many
+    rows had gone in before.
     """
     encoder = ArrowEncoder(relation.schema)
-    async for item in items:
-        try:
+    try:
+        async for item in items:
             table = await anyio.to_thread.run_sync(partial(table_of, item, relation.schema, relation=relation.name))
-        except SourceError as error:
-            yield encoder.note({ERROR: error_record(error)})
-            return
-        for batch in table.combine_chunks().to_batches():
-            yield await anyio.to_thread.run_sync(encoder.encode, batch)
+            for batch in table.combine_chunks().to_batches():
+                yield await anyio.to_thread.run_sync(encoder.encode, batch)
+    except SourceError as error:
+        yield encoder.note({ERROR: error_record(error)})
+        return
     if not encoder.begun:
         yield encoder.note({})
     yield encoder.end()

@@ -6,47 +6,12 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from streamq.cli.app import run
-
-BACKENDS = ["asyncio", *(["trio"] if find_spec("trio") else [])]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What a run of the program left: its exit code, and what it wrote to standard output and error."""
-
-    code: int
-    out: bytes
-    err: str
-
-    def text(self) -> str:
-        """Give the output of a run that succeeded and had nothing to say besides."""
-        assert (self.code, self.err) == (0, "")
-        return self.out.decode()
-
-
-Program = Callable[..., Ended]
-
-
-@pytest.fixture
-def program(capfdbinary: pytest.CaptureFixture[bytes]) -> Program:
-    """Run the program: `program("query", "SELECT 1")`."""
-
-    def call(*arguments: str) -> Ended:
-        code = run(arguments)
-        captured = capfdbinary.readouterr()
-        return Ended(code, captured.out, captured.err.decode())
-
-    return call
-
+from tests.cli.conftest import BACKENDS, Program
 
 # Output
 

@@ -73,10 +73,16 @@ def add_register(parser: argparse.ArgumentParser) -> None:
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add how a command and its database run."""
-    group = parser.add_argument_group("how it runs")
+    group = parser.add_argument_group("how its database runs")
     group.add_argument("--executor", choices=("auto", "process", "thread"), help="what workers are (default: auto)")
     group.add_argument("--partitions", type=parse_positive, metavar="N", help="parallelism (default: the usable processors)")
     group.add_argument("--workers", type=parse_positive, metavar="N", help="number of workers (default: the usable processors)")
+    add_program(parser)
+
+
+def add_program(parser: argparse.ArgumentParser) -> None:
+    """Add how any command runs."""
+    group = parser.add_argument_group("how it runs")
     group.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio", help="the event loop (default: asyncio)")
     group.add_argument("--no-color", dest="color", action="store_const", const=False, help="no colors (also: NO_COLOR in the environment)")
     group.add_argument("-v", "--verbose", action="store_true", help="write the log to standard error")

@@ -51,6 +51,15 @@ def service_options(parsed: argparse.Namespace, *, default: str | None) -> Servi
     return ServiceOptions(url, _token(parsed), parsed.ca_file, parsed.cert_file, parsed.key_file)
 
 
+def required_service(parsed: argparse.Namespace) -> ServiceOptions:
+    """Give the service of a command that is about one."""
+    service = service_options(parsed, default=DEFAULT_URL)
+    if service is None:
+        parser: argparse.ArgumentParser = parsed.parser
+        parser.error("this command is about a service: give --url")
+    return service
+
+
 def place_of(parsed: argparse.Namespace) -> DatabaseOptions | ServiceOptions:
     """Give where a command's database is: in a service, or in this program, of which alone the settings can be said."""
     service = service_options(parsed, default=None)

@@ -13,11 +13,13 @@ from typing import Literal
 from streamq import __version__
 from streamq.cli.arguments.common import EXIT_CODES
 from streamq.cli.arguments.demo import DemoCommand, add_demo
+from streamq.cli.arguments.insert import InsertCommand, add_insert
 from streamq.cli.arguments.query import ExplainCommand, QueryCommand, add_explain, add_query
+from streamq.cli.arguments.running import CancelCommand, QueriesCommand, add_cancel, add_queries
 from streamq.cli.arguments.serve import ServeCommand, add_serve
 
 Backend = Literal["asyncio", "trio"]
-Command = QueryCommand | ExplainCommand | ServeCommand | DemoCommand
+Command = QueryCommand | ExplainCommand | InsertCommand | QueriesCommand | CancelCommand | ServeCommand | DemoCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_query, add_explain, add_serve, add_demo):
+    for add in (add_query, add_explain, add_insert, add_queries, add_cancel, add_serve, add_demo):
         add(commands)
     return parser
 
