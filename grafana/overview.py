@@ -17,7 +17,7 @@ _NOW = Row(
             "number",
             6,
         ),
-        Panel("Rows given", "Rows handed to readers, a second.", (Line(d.rate(m.ROWS_OUT), "rows"),), "number", 6),
+        Panel("Rows a second", "Rows handed to readers.", (Line(d.rate(m.ROWS_OUT), "rows"),), "number", 6),
         Panel("Memory", "Resident memory of the service and its workers.", (Line(d.value(m.MEMORY), "memory"),), "number", 6),
     ),
 )
@@ -81,8 +81,8 @@ _STORED = Row(
     "What is stored",
     (
         Panel("Relations", "By kind.", (Line(d.value(m.RELATIONS, "kind"), "{{kind}}"),), width=8),
-        Panel("Rows", "By kind of relation.", (Line(d.value(m.RELATION_ROWS, "kind"), "{{kind}}"),), "areas", 8),
-        Panel("Bytes", "By kind of relation.", (Line(d.value(m.RELATION_BYTES, "kind"), "{{kind}}"),), "areas", 8),
+        Panel("Rows stored", "By kind of relation.", (Line(d.value(m.RELATION_ROWS, "kind"), "{{kind}}"),), "areas", 8),
+        Panel("Bytes stored", "By kind of relation.", (Line(d.value(m.RELATION_BYTES, "kind"), "{{kind}}"),), "areas", 8),
     ),
 )
 

@@ -169,8 +169,8 @@ async def statistics(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     """Give the statistics to Prometheus."""
-    if importlib.util.find_spec("prometheus_client") is None:
-        raise HTTPException(501, "metrics need prometheus-client: pip install 'streamq[metrics]'")
+    if any(importlib.util.find_spec(name) is None for name in ("prometheus_client", "psutil")):
+        raise HTTPException(501, "metrics need prometheus-client and psutil: pip install 'streamq[metrics]'")
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
     from streamq.metrics import collector
