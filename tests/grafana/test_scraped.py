@@ -22,7 +22,7 @@ import streamq
 from grafana.alerts import ALERTS
 from grafana.build import DASHBOARDS, GENERATED
 from streamq.metrics.definitions import METRICS
-from tests.grafana.prometheus import PATIENCE_S, Programs, Unavailable, ask, find_programs, scraping
+from tests.grafana.prometheus import PATIENCE_S, Programs, ask, scraping
 
 BETWEEN_LOOKS_S = 0.1
 """Half the time between two scrapes."""
@@ -34,18 +34,6 @@ PANELS = {
     for panel in board.panels()
     for line in panel.lines
 }
-
-
-@pytest.fixture(scope="module")
-def programs(pytestconfig: pytest.Config) -> Programs:
-    """The programs of Prometheus."""
-    cache = getattr(pytestconfig, "cache", None)
-    if cache is None:
-        pytest.skip("without pytest's cache there is nowhere to unpack prometheus")
-    try:
-        return find_programs(cache.mkdir("prometheus"))
-    except Unavailable as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="module")
