@@ -16,7 +16,7 @@ from streamq.plan.sizes import human_bytes
 
 def explain_query(planned: PlannedQuery) -> str:
     """Describe how a query would run."""
-    return explain(planned.plan, planned.snapshots, planned.executor, planned.target_partitions)
+    return explain(planned.plan, planned.snapshots, planned.scans, planned.executor, planned.target_partitions)
 
 
 def explain_continuous(planned: PlannedContinuous) -> str:
@@ -32,7 +32,7 @@ async def analyze_query(planned: PlannedQuery, query: Query) -> str:
     """
     while await query.receive() is not None:
         pass
-    return explain(planned.plan, planned.snapshots, planned.executor, planned.target_partitions, query.statistics())
+    return explain(planned.plan, planned.snapshots, planned.scans, planned.executor, planned.target_partitions, query.statistics())
 
 
 async def analyze_continuous(planned: PlannedContinuous, query: RunningQuery) -> str:

@@ -1,9 +1,10 @@
-"""Tells which columns SQL gives, by having DuckDB bind it over empty tables."""
+"""Tells what SQL gives before any of a query runs: its columns, by having DuckDB bind it over empty tables, and constants."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import duckdb
@@ -14,7 +15,7 @@ from streamq.storage.session import private_session
 
 
 class Describer:
-    """Describes SELECTs. May be used from several threads, which take turns."""
+    """Describes SELECTs and computes constants. May be used from several threads, which take turns."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,20 +27,34 @@ class Describer:
         Raises:
             QueryError: DuckDB does not accept the text.
         """
+        with self._cursor() as con:
+            try:
+                for name, schema in inputs.items():
+                    con.register(name, schema.empty_table())
+                (statement,) = con.extract_statements(sql)
+                values = {"now": datetime.now(UTC), **parameters}
+                used = {name: values[name] for name in statement.named_parameters}
+                relation = con.sql(sql, params=used) if used else con.sql(sql)
+                return relation.limit(0).to_arrow_table().schema
+            except duckdb.Error as error:
+                raise translate(error, "planning") from error
+
+    def evaluate(self, constant: str) -> object:
+        """Compute an expression without columns; None if it is NULL or DuckDB does not compute it."""
+        with self._cursor() as con:
+            try:
+                ((value,),) = con.execute(f"SELECT {constant}").fetchall()
+            except duckdb.Error:
+                return None
+            return value
+
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with self._lock:
             if self._session is None:
                 self._session = private_session()
             with self._session.cursor() as con:
-                try:
-                    for name, schema in inputs.items():
-                        con.register(name, schema.empty_table())
-                    (statement,) = con.extract_statements(sql)
-                    values = {"now": datetime.now(UTC), **parameters}
-                    used = {name: values[name] for name in statement.named_parameters}
-                    relation = con.sql(sql, params=used) if used else con.sql(sql)
-                    return relation.limit(0).to_arrow_table().schema
-                except duckdb.Error as error:
-                    raise translate(error, "planning") from error
+                yield con
 
     def close(self) -> None:
         """Give the session back."""

@@ -151,7 +151,7 @@ class Planner:
         )
         wanted = self._executor(options, query.select)
         executor = choose_executor(plan, snapshots, wanted=wanted, process_bytes=self._config.process_bytes)
-        return PlannedQuery(bound, plan, snapshots, plan_scans(plan, snapshots), executor, target)
+        return PlannedQuery(bound, plan, snapshots, plan_scans(plan, snapshots, self._describer.evaluate), executor, target)
 
     def _executor(self, options: Mapping[str, object], select: Select) -> Executor:
         wanted = options.get("executor", self._config.executor)

@@ -25,7 +25,7 @@ from streamq.plan.fragments import (
     StageInput,
     describe_strategy,
 )
-from streamq.plan.pruning import PlannedScan, plan_scans
+from streamq.plan.pruning import PlannedScan
 from streamq.plan.relations import RelationSnapshot
 from streamq.plan.sizes import human_bytes
 
@@ -75,13 +75,13 @@ class Measured(Protocol):
 def explain(
     plan: PhysicalPlan,
     snapshots: Mapping[str, RelationSnapshot],
+    scans: Mapping[int, PlannedScan],
     executor: ExecutorChoice,
     target_partitions: int,
     statistics: Measured | None = None,
 ) -> str:
     """Describe a plan: the strategy and why, the parallelism, the stages in order, the merge; and what each stage took, if it ran."""
     runs = () if statistics is None else statistics.stages
-    scans = plan_scans(plan, snapshots)
     return (
         "\n".join([*_header(plan, snapshots, executor, target_partitions), *_stages(plan, snapshots, scans, runs), "", *_merge(plan)])
         + "\n"

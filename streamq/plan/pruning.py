@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-
-import duckdb
 
 from streamq.plan.fragments import Leases, PhysicalPlan, ScanInput
 from streamq.plan.relations import RelationSnapshot
@@ -23,6 +21,10 @@ from streamq.sql.logical import Bound
 _EXACT_FLOAT = 2**53
 _ROUNDING = 1e-6
 """Further apart than this, relative to their size, numbers of any two types are ordered alike in every type."""
+
+
+Evaluate = Callable[[str], object]
+"""Computes a constant's SQL: its value, or None where it is NULL or cannot be computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,46 +41,32 @@ class PlannedScan:
         return sum(split.rows for split in self.splits)
 
 
-def plan_scans(plan: PhysicalPlan, snapshots: Mapping[str, RelationSnapshot]) -> dict[int, PlannedScan]:
+def plan_scans(plan: PhysicalPlan, snapshots: Mapping[str, RelationSnapshot], evaluate: Evaluate) -> dict[int, PlannedScan]:
     """Prune the scan of every stage that is driven by leases; by stage id."""
     scans = {}
     for stage in plan.stages:
         for source in stage.fragment.inputs:
             if isinstance(stage.driver, Leases) and isinstance(source, ScanInput) and source.name == stage.driver.input:
                 snapshot = snapshots[source.relation]
-                splits, pruned = prune(snapshot.splits, source.bounds)
+                splits, pruned = prune(snapshot.splits, source.bounds, evaluate)
                 scans[stage.id] = PlannedScan(source.relation, snapshot, splits, pruned)
     return scans
 
 
-def prune(splits: Sequence[Split], bounds: Sequence[Bound]) -> tuple[tuple[Split, ...], int]:
+def prune(splits: Sequence[Split], bounds: Sequence[Bound], evaluate: Evaluate) -> tuple[tuple[Split, ...], int]:
     """Give the splits that may have rows for the query, and how many are left out."""
     known = {column_range.column for split in splits for column_range in split.ranges}
-    tests = [(bound, values) for bound, values in _evaluate([bound for bound in bounds if bound.column in known]) if values]
+    tests = [(bound, values) for bound in bounds if bound.column in known and (values := _constants(bound, evaluate))]
     if not tests:
         return tuple(splits), 0
     kept = tuple(split for split in splits if not _is_excluded(split, tests))
     return kept, len(splits) - len(kept)
 
 
-def _evaluate(bounds: Iterable[Bound]) -> list[tuple[Bound, list[object]]]:
-    """Compute the constants of bounds; none for a bound that DuckDB does not compute, or that has a NULL."""
-    bounds = list(bounds)
-    if not bounds:
-        return []
-    with duckdb.connect(":memory:") as session:
-        session.execute("SET TimeZone = 'UTC'")
-        return [(bound, _constants(session, bound)) for bound in bounds]
-
-
-def _constants(session: duckdb.DuckDBPyConnection, bound: Bound) -> list[object]:
+def _constants(bound: Bound, evaluate: Evaluate) -> list[object]:
+    """Compute the constants of a bound; none if it has a NULL, or may fail when the query runs."""
     # A row value of constants, `(1, 2)`, is a struct whose fields are the constants; `(1)` is the constant.
-    sql = f"SELECT {bound.literal}"
-    try:
-        ((value,),) = session.execute(sql).fetchall()
-    except duckdb.Error:
-        # It may still fail, or not, when the query runs; here it only means that nothing is pruned.
-        return []
+    value = evaluate(bound.literal)
     values = _members(value) if bound.op == "in" else [value]
     return [] if any(value is None for value in values) else values
 

@@ -34,6 +34,7 @@ from streamq.plan.leases import LeaseQueue
 from streamq.plan.pruning import prune
 from streamq.plan.relations import ScanArrow
 from streamq.plan.splits import Lease, Split
+from tests.plan.constants import evaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class _Run:
         match stage.driver:
             case Leases(name):
                 scan = scans[name]
-                splits, _ = prune(self.snapshots[scan.relation].splits, scan.bounds)
+                splits, _ = prune(self.snapshots[scan.relation].splits, scan.bounds, evaluate)
                 queue = LeaseQueue(splits, workers=self.workers, streaming=isinstance(stage.output, Emit))
                 leases: list[tuple[dict[str, Lease], int | None]] = []
                 while (lease := queue.take(self.random.randrange(self.workers))) is not None:

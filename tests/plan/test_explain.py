@@ -13,6 +13,7 @@ from streamq.plan.explain import StageRun, WorkerRun, explain
 from streamq.plan.planner import plan_query
 from streamq.sql.logical import Block, Bound, Call, Join, Named, Ordering, Query, Scan, Union, Whole
 from tests.plan.blocks import block, names
+from tests.plan.constants import scans_of
 from tests.plan.queries import relations
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -58,7 +59,7 @@ def text_of(query: Query, broadcast_bytes: int) -> str:
     """Explain a plan over small relations."""
     given = relations(split_rows=10)
     plan = plan_query(query, given, target_partitions=4, broadcast_bytes=broadcast_bytes)
-    return explain(plan, given, ExecutorChoice("thread", "the rows are in this process's memory"), 4)
+    return explain(plan, given, scans_of(plan, given), ExecutorChoice("thread", "the rows are in this process's memory"), 4)
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -79,7 +80,7 @@ def test_analyze_adds_what_stages_took() -> None:
     given = relations()
     plan = plan_query(SCAN, given, target_partitions=4, broadcast_bytes=0)
     run = StageRun(0, 3, (WorkerRun(0, 30, 2048, 0.003), WorkerRun(1, 10, 1024, 0.001)))
-    text = explain(plan, given, ExecutorChoice("thread", "asked for"), 4, Measured((run,)))
+    text = explain(plan, given, scans_of(plan, given), ExecutorChoice("thread", "asked for"), 4, Measured((run,)))
     assert "ran: 3 tasks, 40 rows, 3 kB, balance 1.50" in text
     assert "worker 1: 10 rows, 1 kB, 1.0 ms" in text
 

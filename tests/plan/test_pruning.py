@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from streamq.plan.pruning import prune
 from streamq.plan.splits import ColumnRange, Split
 from streamq.sql.logical import Bound
+from tests.plan.constants import evaluate
 
 
 def kept(low: Any, high: Any, op: Any, literal: str) -> bool:
     """Tell whether a split with this range of `c` is kept."""
-    splits, pruned = prune([Split(0, 0, None, 10, 10, (ColumnRange("c", low, high, 0),))], [Bound("c", op, literal)])
+    splits, pruned = prune([Split(0, 0, None, 10, 10, (ColumnRange("c", low, high, 0),))], [Bound("c", op, literal)], evaluate)
     assert len(splits) + pruned == 1
     return bool(splits)
 
@@ -80,7 +81,7 @@ def test_doubtful_splits_stay(low: object, high: object, op: str, literal: str) 
 def test_unbounded_columns_prune_nothing() -> None:
     """Statistics of other columns say nothing."""
     splits = [Split(0, 0, None, 10, 10, (ColumnRange("other", 1, 2, 0),))]
-    assert prune(splits, [Bound("c", "=", "9")]) == (tuple(splits), 0)
+    assert prune(splits, [Bound("c", "=", "9")], evaluate) == (tuple(splits), 0)
 
 
 @given(

@@ -15,6 +15,7 @@ from streamq.sql.bind import bind_query
 from streamq.sql.binder import Binder
 from streamq.sql.parse import parse_one
 from streamq.sql.statements import Select
+from tests.plan.constants import scans_of
 from tests.plan.seeds import SEEDS, Seed
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -36,7 +37,7 @@ def text_of(seed: Seed, binder: Binder) -> str:
     query = bind_query(statement, seed.catalog(), binder=binder).plan
     plan = plan_query(query, seed.relations, target_partitions=4, broadcast_bytes=10 << 20, single_task_rows=10_000)
     executor = choose_executor(plan, seed.relations, wanted="auto", process_bytes=16 << 20, processes=True)
-    return explain(plan, seed.relations, executor, 4)
+    return explain(plan, seed.relations, scans_of(plan, seed.relations), executor, 4)
 
 
 def file_of(name: str) -> Path:
