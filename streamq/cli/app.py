@@ -23,6 +23,7 @@ from streamq.cli.arguments import (
     QueriesCommand,
     QueryCommand,
     ServeCommand,
+    TokenCommand,
     UsageError,
     parse_arguments,
 )
@@ -104,6 +105,10 @@ async def _dispatch(invocation: Invocation, notes: Console) -> None:
             from streamq.cli.serving import run_serve
 
             await run_serve(command)
+        case TokenCommand() as command:
+            from streamq.cli.tokens import run_token
+
+            run_token(command)
         case DemoCommand() as command:
             from streamq.cli.demo import run_demo
 

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import os
+import signal
+import ssl
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 
 from streamq.cli.arguments import ServeCommand, UsageError
-from streamq.cli.opening import open_database
+from streamq.cli.serve_settings import ServeSettings, describe_settings, load_settings
+from streamq.config.service import ServiceConfig
+from streamq.config.tokens import Tokens, read_tokens
+from streamq.engine import connect
+
+if TYPE_CHECKING:
+    from streamq.server.service import Service
 
 _NEEDED = ("hypercorn", "starlette")
 
@@ -17,29 +32,90 @@ async def run_serve(command: ServeCommand) -> None:
     """Serve until the task is cancelled. Once clients can connect, the address is on standard output.
 
     Raises:
-        UsageError: what it needs is not installed, or others than this machine could connect to the host.
-        OSError: the address cannot be listened on.
+        UsageError: what it needs is not installed, a setting is wrong, or others could connect who should not.
+        OSError: a file cannot be read, or the address not be listened on.
     """
+    settings = load_settings(command, os.environ)
+    if command.print_config:
+        print(describe_settings(settings), end="")
+        return
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise UsageError(f"streamq serve needs {' and '.join(missing)}: pip install 'streamq[service]'")
-    from streamq.server import app, listen, serve
+    with _logging(settings.service):
+        await _serve(settings)
+    # The signal that ended it is the program's exit code.
+    await anyio.lowlevel.checkpoint()
 
+
+async def _serve(settings: ServeSettings) -> None:
+    from streamq.server import app, check_reach, listen, serve
+
+    config = settings.service
     try:
-        listener = listen(command.host, command.port)
+        tokens, tls = _tokens(config), _tls(config)
+        check_reach(config.host, has_tokens=tokens is not None, has_tls=tls is not None, insecure=config.insecure)
     except ValueError as error:
         raise UsageError(str(error)) from error
     stop = anyio.Event()
-    with listener:
+    with listen(config.host, config.port, stall_timeout_s=settings.limits.stall_s) as listener:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_set_when_cancelled, stop)
             # The end is the service's own: were the database cancelled with it, its queries would have no time of grace.
             with anyio.CancelScope(shield=True):
-                async with open_database(command.database) as db:
-                    for name, path in command.relations:
-                        await db.register(name, path)
-                    await serve(app(db), listener, grace_s=command.grace_s, until=stop.wait, ready=_tell)
-    # The signal that ended it is the program's exit code.
-    await anyio.lowlevel.checkpoint()
+                async with connect(**asdict(settings.database)) as db:
+                    for relation in settings.relations.values():
+                        await db.register(relation.name, relation.paths, watermark=relation.watermark)
+                    application = app(db, limits=settings.limits, tokens=tokens, hosts=config.hosts)
+                    async with anyio.create_task_group() as beside:
+                        beside.start_soon(_renew_on_signal, config, application.state.service, tls)
+                        run = partial(serve, application, listener, tls=tls, insecure=config.insecure, grace_s=config.shutdown_s)
+                        await run(until=stop.wait, ready=_tell)
+                        beside.cancel_scope.cancel()
+
+
+def _tokens(config: ServiceConfig) -> Tokens | None:
+    return None if config.token_file is None else read_tokens(Path(config.token_file))
+
+
+def _tls(config: ServiceConfig) -> ssl.SSLContext | None:
+    from streamq.server import server_context
+
+    if config.certificate is None or config.private_key is None:
+        return None
+    return server_context(config.certificate, config.private_key, config.client_ca)
+
+
+async def _renew_on_signal(config: ServiceConfig, service: Service, tls: ssl.SSLContext | None) -> None:
+    """Read tokens and certificates anew when SIGHUP says so. What cannot be read leaves them as they were."""
+    if not hasattr(signal, "SIGHUP"):
+        return
+    with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            _renew(config, service, tls)
+
+
+def _renew(config: ServiceConfig, service: Service, tls: ssl.SSLContext | None) -> None:
+    from streamq.server.logs import LOGGER
+    from streamq.server.tls import load_certificate
+
+    try:
+        tokens = _tokens(config)
+        if tls is not None and config.certificate is not None and config.private_key is not None:
+            load_certificate(tls, config.certificate, config.private_key)
+    except (ValueError, OSError) as error:
+        LOGGER.error("tokens and certificates stay as they were: %s", error, extra={"event": "renewal_failed"})
+        return
+    service.tokens = tokens
+    LOGGER.info("tokens and certificates were read anew", extra={"event": "renewed", "tokens": len(tokens or ())})
+
+
+def _logging(config: ServiceConfig) -> AbstractContextManager[None]:
+    """Write the log, unless the command line's own option does."""
+    from streamq.server.logs import logging_to_stderr
+
+    if any(not isinstance(handler, logging.NullHandler) for handler in logging.getLogger("streamq").handlers):
+        return nullcontext()
+    return logging_to_stderr(config.log_format, config.log_level)
 
 
 async def _set_when_cancelled(event: anyio.Event) -> None:

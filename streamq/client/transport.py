@@ -30,14 +30,14 @@ class Transport:
     """The connections to one service.
 
     Raises:
-        ValueError: `url` is no address of a service.
+        ValueError: `url` is no address of a service, `token` no token.
     """
 
     def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None = None) -> None:
         self.url = _checked(url)
         headers = {"accept": f"{arrow.CONTENT_TYPE}, application/json"}
         if token is not None:
-            headers["authorization"] = f"Bearer {token}"
+            headers["authorization"] = f"Bearer {_checked_token(token)}"
         self._client = _client(self.url, headers, tls, kept=20)
         # Each upload has a connection of its own, see `_Body`.
         self._uploads = _client(self.url, headers, tls, kept=0)
@@ -177,6 +177,13 @@ def _checked(url: str) -> str:
     if not address.host:
         raise ValueError(f"{url!r} is no address of a service, such as http://127.0.0.1:8471")
     return url.rstrip("/")
+
+
+def _checked_token(token: str) -> str:
+    """Give a token that can be sent. What is wrong is said without it, which whoever sends it would not do."""
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("a token is letters, digits and signs, as `streamq token` makes it: nothing else, no space and no line end")
+    return token
 
 
 def _client(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None, *, kept: int) -> httpx.AsyncClient:

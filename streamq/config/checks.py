@@ -34,5 +34,6 @@ def check_numbers(settings: Any) -> None:
         least, value = field.metadata.get("least"), getattr(settings, field.name)
         if least is None or value is None:
             continue
-        if value < least or (value == 0 and isinstance(value, float)):
-            raise WrongSetting(field.name, f"{field.name} must be {'above' if least == 0 else 'at least'} {least}, not {value}")
+        above = isinstance(value, float) and least == 0
+        if value < least or (above and value == 0):
+            raise WrongSetting(field.name, f"{field.name} must be {'above' if above else 'at least'} {least}, not {value}")

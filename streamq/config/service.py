@@ -64,8 +64,10 @@ class ServiceConfig:
     shutdown_s: float = field(
         default=10.0, metadata=about("how long queries may run on once it is to end", flag="--grace", metavar="S", least=0)
     )
-    log_format: LogFormat = field(default="text", metadata=about("how the log is written to standard error: text or json"))
-    log_level: LogLevel = field(default="info", metadata=about("what is logged: debug, info, warning or error"))
+    log_format: LogFormat = field(
+        default="text", metadata=about("how the log is written to standard error: text or json", metavar="FORMAT")
+    )
+    log_level: LogLevel = field(default="info", metadata=about("what is logged: debug, info, warning or error", metavar="LEVEL"))
 
     def __post_init__(self) -> None:
         check_numbers(self)

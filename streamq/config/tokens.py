@@ -63,6 +63,11 @@ class Tokens:
     def __init__(self, tokens: Iterable[Token]) -> None:
         self._tokens = tuple(tokens)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Whose tokens they are."""
+        return frozenset(token.caller.name for token in self._tokens)
+
     def find(self, text: str) -> Caller | None:
         """Tell whose token this is; None if it is nobody's. Takes the same time for any text of one length."""
         given = sha256(text.encode()).digest()

@@ -5,7 +5,7 @@
 - `uploads`: rows that are streamed in; `unread`: requests that are answered before they were read;
 - `guard`: who may come in, `rights`: and do what, `refusals`: how the others are told; `logs`: what is written down of it;
 - `service`: what all requests share: the database, the limits, who is being answered;
-- `listen`: the application on a socket, by hypercorn, on asyncio and trio.
+- `listen`: the application on a socket, by hypercorn, on asyncio and trio; `names`, `tls`.
 
 Needs ``pip install 'streamq[service]'``.
 """
@@ -13,6 +13,7 @@ Needs ``pip install 'streamq[service]'``.
 from streamq.config.service import Limits
 from streamq.config.tokens import Tokens, read_tokens
 from streamq.server.app import app
-from streamq.server.listen import listen, serve
+from streamq.server.listen import check_reach, listen, serve
+from streamq.server.tls import server_context
 
-__all__ = ["Limits", "Tokens", "app", "listen", "read_tokens", "serve"]
+__all__ = ["Limits", "Tokens", "app", "check_reach", "listen", "read_tokens", "serve", "server_context"]

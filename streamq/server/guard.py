@@ -6,7 +6,6 @@ send it requests nor, by giving its own name the address of this machine, read w
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamq.config.tokens import ANYONE, Caller
 from streamq.errors import ConnectionLost, StreamqError, Unauthorized
 from streamq.server.logs import note
+from streamq.server.names import is_loopback
 from streamq.server.refusals import CrossSite, Misdirected
 from streamq.server.responses import error_response
 from streamq.server.rights import check_right, is_open, right_for
@@ -122,15 +122,3 @@ def check_host(headers: Headers, hosts: frozenset[str]) -> None:
             f"without tokens the service answers to localhost, not to {name!r}: it needs a token file, or the name in its setting hosts"
         )
         raise Misdirected(message)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can connect to a host.
-
-    >>> [is_loopback(host) for host in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "192.168.0.7", "")]
-    [True, True, True, False, False, False]
-    """
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

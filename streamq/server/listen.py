@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,25 +13,28 @@ import anyio
 import anyio.abc
 from starlette.applications import Starlette
 
+from streamq.server.logs import LOGGER
+from streamq.server.names import is_loopback
 from streamq.server.service import Service
 
 LEAVING_S = 5.0
 """How long connections may take to close once everything on them was answered."""
+HANDSHAKE_S = 10.0
+"""How long a client may take to agree on encryption, and to show its certificate."""
+BACKLOG = 1_024
+"""Connections that wait to be taken: as many clients may come at once."""
 KEEP_ALIVE_S = 75.0
 """Longer than clients keep an idle connection, so that it is they who close it."""
 
 
 def listen(host: str, port: int, *, stall_timeout_s: float = 60.0) -> socket.socket:
-    """Open a socket that clients can connect to. `port` 0 takes a free one.
+    """Open a socket that clients can connect to, once it is served. `port` 0 takes a free one.
 
     A client that takes nothing of what it is sent for `stall_timeout_s` loses its connection, where the system can see to that.
 
     Raises:
-        ValueError: `host` is not of this machine alone: others could do with the database what they like.
         OSError: the address is in use, or not of this machine.
     """
-    if not is_loopback(host):
-        raise ValueError(f"will not listen on {host}: whoever reaches the service may do anything; use 127.0.0.1 or ::1")
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     opened = socket.socket(family, kind, protocol)
     try:
@@ -50,28 +53,38 @@ def listen(host: str, port: int, *, stall_timeout_s: float = 60.0) -> socket.soc
     return opened
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can connect to a host.
+def check_reach(host: str, *, has_tokens: bool, has_tls: bool, insecure: bool) -> None:
+    """Check that nobody gets at a database who should not.
 
-    >>> [is_loopback(host) for host in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "192.168.0.7", "")]
-    [True, True, True, False, False, False]
+    Raises:
+        ValueError: other machines could connect to `host`, and do there what they like, or read the tokens of others on their way.
     """
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    if is_loopback(host):
+        return
+    if not has_tokens:
+        raise ValueError(
+            f"will not listen on {host}, where other machines can connect, without tokens: "
+            "`streamq token --name NAME --rights read --file FILE` makes one for --token-file FILE"
+        )
+    if not has_tls and not insecure:
+        raise ValueError(
+            f"will not listen on {host} without HTTPS, where tokens can be read on the way: "
+            "give it --certificate and --private-key, or --insecure if what is in front of it has HTTPS"
+        )
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, has_tls: bool = False) -> str:
     """Give the address of a socket of `listen()` as clients want it."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http{'s' if has_tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 async def serve(
     application: Starlette,
     listener: socket.socket,
     *,
+    tls: ssl.SSLContext | None = None,
+    insecure: bool = False,
     grace_s: float = 10.0,
     until: Callable[[], Awaitable[object]] = anyio.sleep_forever,
     ready: Callable[[str], object] | None = None,
@@ -79,14 +92,20 @@ async def serve(
 ) -> None:
     """Serve an application of `streamq.server.app()` until `until()` returns or the task is cancelled. Takes the socket over.
 
-    Then no connection is taken any more, the queries that run have `grace_s` to complete, and what is left is ended: its clients get
+    With `tls` (see `server_context`) it serves HTTPS. `insecure` lets other machines connect without it; without tokens nothing does.
+
+    In the end no connection is taken any more, the queries that run have `grace_s` to complete, and what is left is ended: its clients get
     ConnectionLost. `ready` and `task_status` are given the URL once clients can connect.
+
+    Raises:
+        ValueError: others than this machine could connect, see `check_reach`.
     """
     service: Service = application.state.service
-    url = url_of(listener)
+    check_reach(listener.getsockname()[0], has_tokens=service.tokens is not None, has_tls=tls is not None, insecure=insecure)
+    url = url_of(listener, has_tls=tls is not None)
     stopping, ended = anyio.Event(), anyio.Event()
     server = anyio.CancelScope(shield=True)
-    config = _config(listener, grace_s)
+    config = _config(listener, tls, grace_s)
 
     async def run() -> None:
         try:
@@ -100,11 +119,13 @@ async def serve(
         if ready is not None:
             ready(url)
         task_status.started(url)
+        LOGGER.info("the service listens on %s", url, extra={"event": "service_started", "url": url, "tokens": len(service.tokens or ())})
         try:
             await until()
         finally:
             with anyio.CancelScope(shield=True):
                 stopping.set()
+                LOGGER.info("the service takes no more requests", extra={"event": "service_stopping", "running": service.running})
                 await service.drain(grace_s)
                 with anyio.move_on_after(LEAVING_S):
                     await ended.wait()
@@ -124,13 +145,25 @@ def _hypercorn() -> Callable[..., Awaitable[None]]:
     return serve_asyncio
 
 
-def _config(listener: socket.socket, grace_s: float) -> Any:
+def _config(listener: socket.socket, tls: ssl.SSLContext | None, grace_s: float) -> Any:
     from hypercorn.config import Config
 
-    config = Config()
-    config.errorlog = logging.getLogger("streamq.server")
+    class WithContext(Config):
+        """Has a TLS context instead of the files that it would be made of."""
+
+        @property
+        def ssl_enabled(self) -> bool:
+            return tls is not None
+
+        def create_ssl_context(self) -> ssl.SSLContext | None:
+            return tls
+
+    config = WithContext()
+    config.errorlog = logging.getLogger("streamq.server.http")
     config.accesslog = None
     config.include_server_header = False
+    config.backlog = BACKLOG
+    config.ssl_handshake_timeout = HANDSHAKE_S
     config.keep_alive_timeout = KEEP_ALIVE_S
     config.keep_alive_max_requests = sys.maxsize
     config.graceful_timeout = 2 * grace_s + LEAVING_S

@@ -66,6 +66,11 @@ class Service:
         """Requests are welcome."""
         return self._database is not None and not self.stopping
 
+    @property
+    def running(self) -> int:
+        """How many requests are being worked for."""
+        return len(self._answers) + len(self._work)
+
     @contextmanager
     def answering(self, answer: Answer) -> Iterator[None]:
         """Count a query from before its start until nothing of it is left.

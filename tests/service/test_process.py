@@ -27,7 +27,7 @@ WIDE = "SELECT a.n, b.n AS m FROM numbers a, numbers b"
 @contextmanager
 def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start a service on a free port; gives its process and address."""
-    command = [sys.executable, "-m", "streamq", "serve", "--port", "0", "--workers", "1", *arguments]
+    command = [sys.executable, "-m", "streamq", "serve", "--port", "0", "--workers", "1", "--log-level", "error", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}) as process:
         try:
             assert process.stdout is not None

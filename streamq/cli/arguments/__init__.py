@@ -13,7 +13,7 @@ from streamq.cli.arguments.insert import InputFormat, InsertCommand
 from streamq.cli.arguments.parser import Invocation, parse_arguments
 from streamq.cli.arguments.query import ExplainCommand, QueryCommand, SqlOptions
 from streamq.cli.arguments.running import CancelCommand, QueriesCommand
-from streamq.cli.arguments.serve import ServeCommand
+from streamq.cli.arguments.serve import ServeCommand, TokenCommand
 from streamq.cli.arguments.values import parse_parameter, parse_relation, parse_watermark
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "ServeCommand",
     "ServiceOptions",
     "SqlOptions",
+    "TokenCommand",
     "UsageError",
     "parse_arguments",
     "parse_parameter",
