@@ -17,6 +17,7 @@ from streamq.config.tokens import Tokens
 from streamq.database import Database
 from streamq.engine import connect
 from streamq.errors import SourceError, StreamqError
+from streamq.server import console
 from streamq.server.guard import Guard
 from streamq.server.logs import RequestLog, note
 from streamq.server.responses import error_response
@@ -65,7 +66,7 @@ def app(
             finally:
                 service.database = None
 
-    routes = [*ROUTES]
+    routes = [*ROUTES, *console.routes()]
     middleware = [Middleware(RequestLog), Middleware(ReadToTheEnd), Middleware(Guard, service=service)]
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=_HANDLERS, middleware=middleware)
     application.state.service = service

@@ -31,6 +31,9 @@ class ResultFormat(Protocol):
     content_type: str
     keep_alive: bytes
     """What says nothing but that the connection is in use; empty where the format has no such thing."""
+    cut_by_errors: bool
+    """Whether a body with an error in it has no end in HTTP either, for clients that look no deeper. Browsers lose what they have not yet
+    read of such a body, and that may be the error."""
 
     def begin(self, stream: QueryBatchStream) -> bytes:
         """Say what is known when the query has started."""
@@ -50,6 +53,7 @@ class ArrowResult:
 
     content_type = arrow.CONTENT_TYPE
     keep_alive = b""
+    cut_by_errors = True
 
     def begin(self, stream: QueryBatchStream) -> bytes:
         """Give the schema, and a batch without rows that says where the query starts."""
@@ -77,6 +81,7 @@ class LinesResult:
 
     content_type = NDJSON
     keep_alive = b""
+    cut_by_errors = True
 
     def begin(self, stream: QueryBatchStream) -> bytes:
         """Give nothing: the first line is a row."""
@@ -101,6 +106,7 @@ class EventsResult:
 
     content_type = EVENTS
     keep_alive = b":\n\n"
+    cut_by_errors = False
 
     def begin(self, stream: QueryBatchStream) -> bytes:
         """Give the columns and what the query is."""

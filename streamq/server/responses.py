@@ -94,9 +94,10 @@ class QueryResponse(Response):
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             failure = await self._send_result(send)
             note(scope, bytes_out=self._sent_bytes, error=None if failure is None else type(failure).__name__)
-            if failure is None or scope["http_version"] not in ("1.0", "1.1"):
+            told = self._sending_since is None and not self._format.cut_by_errors
+            if failure is None or told or scope["http_version"] not in ("1.0", "1.1"):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
-            # Else the body is left without an end in HTTP too, for clients that look no deeper.
+            # Else the body is left without an end in HTTP too.
         finally:
             await self.stream.aclose()
 
