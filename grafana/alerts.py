@@ -35,6 +35,14 @@ ALERTS: tuple[Alert, ...] = (
         "Look at its log, and at the memory of its machine.",
     ),
     Alert(
+        "StreamqRequestsFail",
+        (a.rate(m.REQUESTS, code="500|503") / a.rate(m.REQUESTS)).above(0.05),
+        "10m",
+        "warning",
+        "{{ $value | humanizePercentage }} of the requests to {{ $labels.instance }} are not served",
+        "503 is a worker that crashed, or a shutdown; 500 is a fault of streamq, whose record in the log has the traceback.",
+    ),
+    Alert(
         "StreamqQueriesFail",
         (a.rate(m.QUERIES, outcome="failed|timed_out") / a.rate(m.QUERIES)).above(0.05),
         "10m",

@@ -86,9 +86,29 @@ _STORED = Row(
     ),
 )
 
+_SERVICE = Row(
+    "The service",
+    (
+        Panel(
+            "Requests",
+            "By status code; left are those whose client did not wait.",
+            (Line(d.rate(m.REQUESTS, "code"), "{{code}}"),),
+            "areas",
+            8,
+        ),
+        Panel(
+            "Time of a request",
+            "Until the end of the answer, of 99 %. That of a query is as long as its reader takes.",
+            (Line(d.quantile(0.99, m.REQUEST_DURATION, "route"), "{{route}}"),),
+            width=8,
+        ),
+        Panel("Requests that run", "Followers among them.", (Line(d.value(m.REQUESTS_RUNNING), "requests"),), width=8),
+    ),
+)
+
 OVERVIEW = Dashboard(
     "streamq-overview",
     "streamq: overview",
     "What the service does, and whether it does it well.",
-    (_NOW, _QUERIES, _ROWS, _STORED),
+    (_NOW, _QUERIES, _ROWS, _STORED, _SERVICE),
 )

@@ -1,6 +1,6 @@
 """Metrics and logs for other programs to read.
 
-- `collector` gives the numbers of a database to ``prometheus_client``;
+- `collector` gives the numbers of a database to ``prometheus_client``: those of `streamq.metrics.definitions`;
 - `JsonFormatter` writes log records as JSON lines.
 """
 

@@ -109,5 +109,13 @@ RESOURCE_LIMIT = Metric("streamq_resource_limit", "gauge", "count", "How much th
 MEMORY = Metric("streamq_resident_memory_bytes", "gauge", "bytes", "Resident memory of the process and of its workers.", ("process",))
 CPU = Metric("streamq_cpu_seconds_total", "counter", "seconds", "CPU time of the process and of its workers.", ("process",))
 
+# The service. `route` is the name of what answers, `code` the status, or left where a client did not wait for the answer to begin.
+
+REQUESTS = Metric("streamq_http_requests_total", "counter", "count", "Requests that have ended.", ("route", "code"))
+REQUEST_DURATION = Metric(
+    "streamq_http_request_duration_seconds", "histogram", "seconds", "Time from a request to the end of its answer.", ("route",)
+)
+REQUESTS_RUNNING = Metric("streamq_http_requests_running", "gauge", "count", "Requests that are being answered.")
+
 METRICS: tuple[Metric, ...] = tuple(definition for definition in tuple(globals().values()) if isinstance(definition, Metric))
 """All of them, in this order."""

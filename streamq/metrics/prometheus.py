@@ -13,6 +13,7 @@ from streamq.execution.histogram import Histogram
 from streamq.execution.statistics import DatabaseStatistics
 from streamq.metrics.definitions import METRICS
 from streamq.metrics.definitions import Metric as Definition
+from streamq.metrics.requests import Requests
 from streamq.metrics.samples import Sample, samples
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ class SupportsStatistics(Protocol):
         """Give a snapshot at once. Callable from any thread."""
 
 
-def collector(database: SupportsStatistics) -> Collector:
-    """Make a collector that a ``prometheus_client`` registry can scrape, from any thread.
+def collector(database: SupportsStatistics, requests: Requests | None = None) -> Collector:
+    """Make a collector that a ``prometheus_client`` registry can scrape, from any thread. A service adds its `requests`.
 
     ::
 
@@ -47,7 +48,8 @@ def collector(database: SupportsStatistics) -> Collector:
     class DatabaseCollector(Collector):
         def collect(self) -> Iterator[Metric]:
             statistics = database.statistics_nowait()
-            return _families(chain(samples(statistics), process_samples(statistics.pools)))
+            of_service = () if requests is None else requests.samples()
+            return _families(chain(samples(statistics), process_samples(statistics.pools), of_service))
 
         def describe(self) -> Iterator[Metric]:
             # The names without a database's values: a registry refuses a second database, whose series would be the same.

@@ -18,6 +18,7 @@ from streamq.database import Database
 from streamq.engine import connect
 from streamq.errors import SourceError, StreamqError
 from streamq.server import console
+from streamq.server.counting import CountRequests
 from streamq.server.guard import Guard
 from streamq.server.logs import RequestLog, note
 from streamq.server.responses import error_response
@@ -67,7 +68,8 @@ def app(
                 service.database = None
 
     routes = [*ROUTES, *console.routes()]
-    middleware = [Middleware(RequestLog), Middleware(ReadToTheEnd), Middleware(Guard, service=service)]
+    counting = Middleware(CountRequests, requests=service.requests)
+    middleware = [counting, Middleware(RequestLog), Middleware(ReadToTheEnd), Middleware(Guard, service=service)]
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=_HANDLERS, middleware=middleware)
     application.state.service = service
     return application

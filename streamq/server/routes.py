@@ -176,7 +176,8 @@ async def metrics(request: Request) -> Response:
     from streamq.metrics import collector
 
     registry = CollectorRegistry()
-    registry.register(collector(_service(request).database))
+    service = _service(request)
+    registry.register(collector(service.database, service.requests))
     return Response(await anyio.to_thread.run_sync(generate_latest, registry), media_type=CONTENT_TYPE_LATEST)
 
 

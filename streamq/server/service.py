@@ -14,6 +14,7 @@ from streamq.config.tokens import Caller, Tokens
 from streamq.database import Database
 from streamq.errors import ConnectionLost, ResourceLimit, StreamqError
 from streamq.execution.stream import QueryBatchStream
+from streamq.metrics.requests import Requests
 
 
 class Answer(Protocol):
@@ -43,6 +44,7 @@ class Service:
         self._database = database
         self._answers: dict[int, Answer] = {}
         self._callers: Counter[str] = Counter()
+        self.requests = Requests()
         self._work: set[anyio.CancelScope] = set()
         self._changed = anyio.Event()
 

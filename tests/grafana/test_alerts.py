@@ -36,6 +36,12 @@ CASES = (
         "StreamqDown", {"up{job='streamq'}": "0x60"}, {"up{job='streamq'}": "1x60"}, "streamq on a does not answer", (("job", "streamq"),)
     ),
     Case(
+        "StreamqRequestsFail",
+        {"streamq_http_requests_total{code='503'}": "0+60x60", "streamq_http_requests_total{code='200'}": "0+60x60"},
+        {"streamq_http_requests_total{code='503'}": "0+1x60", "streamq_http_requests_total{code='200'}": "0+60x60"},
+        "50% of the requests to a are not served",
+    ),
+    Case(
         "StreamqQueriesFail",
         {"streamq_queries_total{outcome='failed'}": "0+60x60", "streamq_queries_total{outcome='completed'}": "0+540x60"},
         {"streamq_queries_total{outcome='failed'}": "0+1x60", "streamq_queries_total{outcome='completed'}": "0+540x60"},

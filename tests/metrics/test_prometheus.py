@@ -25,6 +25,7 @@ from streamq.execution.statistics import (
 from streamq.execution.totals import Totals
 from streamq.metrics import collector
 from streamq.metrics.definitions import METRICS, Metric
+from streamq.metrics.requests import Requests
 
 prometheus_client = pytest.importorskip("prometheus_client")
 parser = pytest.importorskip("prometheus_client.parser")
@@ -98,10 +99,10 @@ def numbers() -> Numbers:
     return numbers
 
 
-def scrape(numbers: Numbers) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
+def scrape(numbers: Numbers, requests: Requests | None = None) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
     """Give the samples by name and labels."""
     registry = prometheus_client.CollectorRegistry()
-    registry.register(collector(numbers))
+    registry.register(collector(numbers, requests))
     samples: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
     for family in parser.text_string_to_metric_families(prometheus_client.generate_latest(registry).decode()):
         for sample in family.samples:
@@ -208,6 +209,19 @@ def test_processes_are_asked_for_their_memory(numbers: Numbers) -> None:
         assert all(samples[name].values())
 
 
+def test_requests_of_a_service_count_by_route_and_code(numbers: Numbers) -> None:
+    """Those that have ended; times by route."""
+    requests = Requests()
+    for route, code, elapsed_s in (("query", "200", 0.2), ("query", "400", 0.001), ("explain", "200", 0.3)):
+        requests.began()
+        requests.ended(route, code, elapsed_s)
+    requests.began()
+    samples = scrape(numbers, requests)
+    assert samples["streamq_http_requests_total"][frozenset({("route", "query"), ("code", "400")})] == 1
+    assert samples["streamq_http_request_duration_seconds_sum"][frozenset({("route", "query")})] == pytest.approx(0.201)
+    assert samples["streamq_http_requests_running"][frozenset()] == 1
+
+
 @pytest.mark.parametrize("metric", METRICS, ids=str)
 def test_names_follow_the_conventions_of_prometheus(metric: Metric) -> None:
     """Counters end in _total, and before that in their unit; words are in lower case; the text is a sentence."""
@@ -226,7 +240,10 @@ def test_names_and_constants_are_unique() -> None:
 def test_every_metric_says_something(numbers: Numbers) -> None:
     """Each has a sample of what a busy database tells, with the labels that its definition has."""
     numbers.totals.query_started("q2", lambda: FOLLOWING)
-    samples = scrape(numbers)
+    requests = Requests()
+    requests.began()
+    requests.ended("query", "200", 0.1)
+    samples = scrape(numbers, requests)
     for metric in METRICS:
         name = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
         assert {tuple(sorted(dict(labels))) for labels in samples[name]} == {tuple(sorted(metric.labels))}
