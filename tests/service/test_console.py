@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 
 import streamq
+from streamq.config.tokens import make_token, read_tokens
 from streamq.server import app
 from tests.service.browser import chromium
 from tests.service.conftest import PATIENCE_S, serving
@@ -33,9 +34,11 @@ FOLLOW = "SELECT page, count(*) AS clicks, max(took) AS slowest FROM clicks GROU
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """A service of a database, in a thread of its own, and a browser."""
+    """A service of a database, in a thread of its own, and a browser. What is at `guarded_url` asks for `token`, which may only read."""
 
     url: str
+    guarded_url: str
+    token: str
     database: streamq.Database
     portal: anyio.from_thread.BlockingPortal
     browser: Browser
@@ -58,9 +61,18 @@ def wait(until: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(scope="module")
-def console() -> Iterator[Console]:
-    async def serve(*, task_status: anyio.abc.TaskStatus[tuple[str, streamq.Database]]) -> None:
-        async with streamq.connect(executor="thread", workers=2, target_partitions=2) as database, serving(app(database)) as url:
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    token, line = make_token("reader", "read")
+    path = tmp_path_factory.mktemp("console") / "tokens"
+    path.write_text(line)
+    tokens = read_tokens(path)
+
+    async def serve(*, task_status: anyio.abc.TaskStatus[tuple[str, str, streamq.Database]]) -> None:
+        async with (
+            streamq.connect(executor="thread", workers=2, target_partitions=2) as database,
+            serving(app(database)) as url,
+            serving(app(database, tokens=tokens)) as guarded_url,
+        ):
             await database.execute(
                 "CREATE SOURCE clicks (page VARCHAR, took DOUBLE, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND)"
             )
@@ -69,12 +81,12 @@ def console() -> Iterator[Console]:
             await database.register("numbers", pa.table({"n": range(200_000)}))
             rows = [{"page": page, "took": n * 0.25, "ts": START + timedelta(seconds=n)} for n, page in enumerate(PAGES)]
             await database.insert("clicks", rows)
-            task_status.started((url, database))
+            task_status.started((url, guarded_url, database))
             await anyio.sleep_forever()
 
     with chromium() as browser, anyio.from_thread.start_blocking_portal() as portal:
-        running, (url, database) = portal.start_task(serve)
-        yield Console(url, database, portal, browser)
+        running, (url, guarded_url, database) = portal.start_task(serve)
+        yield Console(url, guarded_url, token, database, portal, browser)
         running.cancel()
 
 
@@ -84,15 +96,15 @@ def page(console: Console) -> Iterator[Page]:
     yield from opened(console)
 
 
-def opened(console: Console, **options: Any) -> Iterator[Page]:
+def opened(console: Console, url: str | None = None, ready: str = "#relations li", **options: Any) -> Iterator[Page]:
     context = console.browser.new_context(viewport={"width": 1280, "height": 800}, **options)
     context.set_default_timeout(BROWSER_MS)
     said: list[str] = []
     page = context.new_page()
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(f"{console.url}/")
-    page.wait_for_selector("#relations li")
+    page.goto(f"{url or console.url}/")
+    page.wait_for_selector(ready)
     yield page
     context.close()
     assert [text for text in said if not text.startswith("Failed to load resource")] == []
@@ -266,6 +278,28 @@ def test_relations(page: Page) -> None:
     page.fill("#sql", "SELECT 1")
     page.click("button[aria-label='Follow people']")
     assert page.input_value("#sql") == "SELECT 1;\n\nSELECT * FROM people EMIT CHANGES;"
+
+
+def test_a_token(console: Console) -> None:
+    """Where the service wants one it is asked for, again if it is wrong, and kept for this tab; what it does not suffice for is said."""
+    for page in opened(console, console.guarded_url, "#token-dialog[open]"):
+        page.keyboard.type("streamq_wrong")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#token-title:text-is('The token was refused')")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("#service:text-is('A token is needed')")
+        assert page.locator("#relations li").count() == 0
+        page.click("#token-button")
+        page.keyboard.type(console.token)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#relations li")
+        run(page, "SELECT 1 AS n", "complete")
+        assert console.token not in page.content()
+        page.reload()
+        page.wait_for_selector("#relations li")
+        assert page.locator("#token-dialog[open]").count() == 0
+        run(page, "DROP TABLE people")
+        page.wait_for_selector("#error:has-text('this needs the right admin')")
 
 
 # The page
