@@ -15,6 +15,17 @@ _PROCESSES = Row(
             (Line(d.value(m.MEMORY, "process"), "{{process}}"),),
             "areas",
         ),
+        Panel(
+            "Memory and its limit",
+            "memory_bytes is for queries; what relations and continuous queries keep, and the program itself, come on top.",
+            (Line(d.value(m.MEMORY), "resident"), Line(d.value(m.MEMORY_LIMIT), "memory_bytes"), Line(d.value(m.STATE_BYTES), "state")),
+        ),
+        Panel(
+            "Relations in memory",
+            "What sources, tables and views keep.",
+            (Line(d.value(m.RELATION_BYTES, "kind", kind="source|table|materialized_view"), "{{kind}}"),),
+            "areas",
+        ),
         Panel("CPU", "Processors that are busy.", (Line(d.rate(m.CPU, "process"), "{{process}}"),), "areas"),
     ),
 )

@@ -162,6 +162,7 @@ class QueryHost:
             inserts=self.inserts.statistics(),
             resources=self._resources(),
             channel_limit_bytes=self.waiting.max_bytes,
+            memory_limit_bytes=self.config.memory_bytes,
         )
 
     def _resources(self) -> Iterator[ResourceStatistics]:

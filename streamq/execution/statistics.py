@@ -312,8 +312,8 @@ class DatabaseStatistics:
     neither read to their end nor closed: the garbage collector found them. `strategies` counts queries by partition
     strategy, `splits` counts splits to be read by what they are made of, of which `splits_done` have been and running queries still have
     `splits_left`, `fallbacks` counts queries by why nothing parallel fitted. `channel_batches` of `channel_bytes` wait for readers now, of
-    `channel_limit_bytes` that may; `blocked_s` is how long producers waited for readers. `kinds` has the queries of each kind by
-    themselves, `continuous` what only those with EMIT have.
+    `channel_limit_bytes` that may; queries are to get by with `memory_limit_bytes` for everything. `blocked_s` is how long producers
+    waited for readers. `kinds` has the queries of each kind by themselves, `continuous` what only those with EMIT have.
     """
 
     running: int
@@ -337,6 +337,7 @@ class DatabaseStatistics:
     splits_done: Mapping[str, int] = field(default_factory=dict)
     splits_left: int = 0
     channel_limit_bytes: int = 0
+    memory_limit_bytes: int = 0
     kinds: Mapping[str, QueryTotals] = field(default_factory=dict)
     inserts: InsertStatistics = NO_INSERTS
     resources: tuple[ResourceStatistics, ...] = ()

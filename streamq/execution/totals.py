@@ -78,6 +78,7 @@ class Totals:
         inserts: InsertStatistics = NO_INSERTS,
         resources: Iterable[ResourceStatistics] = (),
         channel_limit_bytes: int = 0,
+        memory_limit_bytes: int = 0,
     ) -> DatabaseStatistics:
         """Give the totals, with what the running queries have done so far on top."""
         with self._lock:
@@ -109,6 +110,7 @@ class Totals:
             splits_done=sums.splits_done,
             splits_left=sum(scan.splits - scan.splits_done for query in running for scan in query.scans),
             channel_limit_bytes=channel_limit_bytes,
+            memory_limit_bytes=memory_limit_bytes,
             kinds={kind: _of_kind(kind, by_kind[kind], durations[kind], running) for kind in KINDS},
             inserts=inserts,
             resources=tuple(resources),

@@ -107,6 +107,7 @@ WORKER_RESTARTS = Metric(
 RESOURCE_USED = Metric("streamq_resource_used", "gauge", "count", "What is taken of what all queries share.", ("resource",))
 RESOURCE_LIMIT = Metric("streamq_resource_limit", "gauge", "count", "How much there is of what all queries share.", ("resource",))
 MEMORY = Metric("streamq_resident_memory_bytes", "gauge", "bytes", "Resident memory of the process and of its workers.", ("process",))
+MEMORY_LIMIT = Metric("streamq_memory_limit_bytes", "gauge", "bytes", "What queries may take together: the setting memory_bytes.")
 CPU = Metric("streamq_cpu_seconds_total", "counter", "seconds", "CPU time of the process and of its workers.", ("process",))
 
 # The service. `route` is the name of what answers, `code` the status, or left where a client did not wait for the answer to begin.

@@ -45,6 +45,7 @@ def samples(statistics: DatabaseStatistics) -> Iterator[Sample]:
     for pool in statistics.pools:
         yield from _workers(pool)
     yield from _resources(statistics.resources)
+    yield Sample(m.MEMORY_LIMIT, (), statistics.memory_limit_bytes)
 
 
 def _queries(kind: str, queries: QueryTotals) -> Iterator[Sample]:

@@ -86,6 +86,7 @@ class Numbers:
             inserts=InsertStatistics(inserts=2, rows=12, bytes=120, waited_s=0.75),
             resources=(ResourceStatistics("epoch threads", 3, 32),),
             channel_limit_bytes=4_096,
+            memory_limit_bytes=32_768,
         )
 
 
@@ -159,6 +160,7 @@ def scrape(numbers: Numbers, requests: Requests | None = None) -> dict[str, dict
         ("streamq_worker_busy_seconds_total", {"executor": "process"}, 1.5),
         ("streamq_worker_jobs_done_total", {"executor": "process"}, 10),
         ("streamq_worker_restarts_total", {"executor": "process"}, 1),
+        ("streamq_memory_limit_bytes", {}, 32_768),
         ("streamq_resource_used", {"resource": "epoch_threads"}, 3),
         ("streamq_resource_limit", {"resource": "epoch_threads"}, 32),
     ],

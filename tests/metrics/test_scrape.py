@@ -141,3 +141,22 @@ async def test_a_stalled_reader_shows_while_it_stalls() -> None:
 
 def stalled(samples: Samples, stage: str) -> float:
     return samples["streamq_query_wait_seconds_total", (SNAPSHOT, ("stage", stage))]
+
+
+@ASYNCIO
+async def test_a_query_that_computes_waits_for_its_workers() -> None:
+    """And one that has read everything for its source: each is seen while it lasts."""
+    async with streamq.connect(executor="thread", workers=1) as db:
+        registry = registry_of(db)
+        await db.execute("CREATE SOURCE clicks (n BIGINT)")
+        await db.register("numbers", pa.table({"id": range(ROWS)}))
+        follow = db.query("SELECT n FROM clicks EMIT CHANGES")
+        compute = db.query("SELECT max(hash(a.id, b.id)) FROM numbers a, numbers b")
+        async with follow, compute, anyio.create_task_group() as tasks:
+            tasks.start_soon(anext, compute)
+            with anyio.fail_after(20):
+                for waiting in ((SNAPSHOT, ("stage", "worker")), (CONTINUOUS, ("stage", "source"))):
+                    before = scrape(registry)["streamq_query_wait_seconds_total", waiting]
+                    while scrape(registry)["streamq_query_wait_seconds_total", waiting] < before + 0.01:
+                        await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
