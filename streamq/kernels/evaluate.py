@@ -1,7 +1,8 @@
 """SQL over small Arrow tables, run again and again: what operators compute their rows with.
 
 A prepared query has a DuckDB connection of its own, on which its tables are objects that give DuckDB whatever batch they hold now.
-So a call swaps batches and runs a relation that was parsed once; nothing is registered, parsed or copied in between.
+So a call swaps batches and reads a view; nothing is registered, parsed or copied in between. Only a query with parameters, which no view
+can have, is parsed each time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from streamq.kernels.session import Session, translate
 
 MOST_ROWS = 1 << 30
 """A batch of a result may have any number of rows: results are as large as an epoch."""
+VIEW = '"#query"'
 
 
 class Evaluator:
@@ -66,6 +68,9 @@ class Prepared:
             connection.register(name, slot)
         try:
             self._parameters = _parameters(connection, sql)
+            if not self._parameters:
+                connection.execute(f"CREATE TEMP VIEW {VIEW} AS {sql}")
+                self._sql = f"FROM {VIEW}"
         except duckdb.Error as error:
             raise translate(error, what) from error
         self._relation: Any = None
