@@ -16,6 +16,7 @@ from rich.text import Text
 
 from streamq.cli.arguments import (
     CancelCommand,
+    Command,
     DemoCommand,
     ExplainCommand,
     InsertCommand,
@@ -23,11 +24,12 @@ from streamq.cli.arguments import (
     QueriesCommand,
     QueryCommand,
     ServeCommand,
+    ShellCommand,
     TokenCommand,
     UsageError,
     parse_arguments,
 )
-from streamq.cli.signals import exit_code, run_until_signal
+from streamq.cli.signals import SIGNALS, exit_code, run_until_signal
 from streamq.cli.terminal import find_terminal
 from streamq.errors import ConnectionLost, QueryTimeout, SqlError, StreamqError, StreamTruncated, Unauthorized
 
@@ -56,9 +58,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         invocation = parse_arguments(arguments)
-        return anyio.run(run_until_signal, partial(_run_command, invocation), backend=invocation.backend)
+        return anyio.run(run_until_signal, partial(_run_command, invocation), _signals(invocation.command), backend=invocation.backend)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _signals(command: Command) -> Sequence[signal.Signals]:
+    """Give what ends a command. In a shell, Ctrl-C ends a statement only."""
+    return (signal.SIGTERM,) if isinstance(command, ShellCommand) and command.interactive else SIGNALS
 
 
 async def _run_command(invocation: Invocation) -> int:
@@ -101,6 +108,10 @@ async def _dispatch(invocation: Invocation, notes: Console) -> None:
             from streamq.cli.running import run_cancel
 
             await run_cancel(command, notes)
+        case ShellCommand() as command:
+            from streamq.cli.shell import run_shell
+
+            await run_shell(command, terminal, notes)
         case ServeCommand() as command:
             from streamq.cli.serving import run_serve
 

@@ -59,6 +59,17 @@ def split_statements(script: str) -> list[ScriptStatement]:
     return statements
 
 
+def is_complete(text: str) -> bool:
+    """Tell whether a text ends with the end of a statement, or has none.
+
+    >>> is_complete("SELECT 1; -- done"), is_complete("SELECT ';"), is_complete(" -- nothing"), is_complete("SELECT 1")
+    (True, False, True, False)
+    """
+    kinds = [token.lastgroup for token in _TOKEN.finditer(text)]
+    said = [kind for kind in kinds if kind not in ("comment", "space")]
+    return not said or said[-1] == "end"
+
+
 def in_script(error: SqlError, statement: ScriptStatement, script: str) -> SqlError:
     """Give an error of a statement with the position that it has in the whole script.
 

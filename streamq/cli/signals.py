@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import anyio.abc
@@ -24,8 +24,10 @@ def exit_code(signum: int) -> int:
     return 128 + signum
 
 
-async def run_until_signal(command: Callable[[], Awaitable[int]]) -> int:
+async def run_until_signal(command: Callable[[], Awaitable[int]], signals: Sequence[signal.Signals] = SIGNALS) -> int:
     """Run a command until it gives its exit code, or until Ctrl-C or a termination signal cancels it.
+
+    A command that has another use for Ctrl-C leaves it out of `signals`.
 
     A second signal ends the process at once; workers end with it.
     """
@@ -37,7 +39,7 @@ async def run_until_signal(command: Callable[[], Awaitable[int]]) -> int:
     try:
         async with anyio.create_task_group() as tasks:
             with anyio.CancelScope() as scope:
-                await tasks.start(_cancel_on_signal, scope, received)
+                await tasks.start(_cancel_on_signal, scope, signals, received)
                 code = await command()
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
@@ -46,8 +48,10 @@ async def run_until_signal(command: Callable[[], Awaitable[int]]) -> int:
     return exit_code(received[0]) if scope.cancelled_caught else code
 
 
-async def _cancel_on_signal(scope: anyio.CancelScope, received: list[int], *, task_status: anyio.abc.TaskStatus[None]) -> None:
-    with anyio.open_signal_receiver(*SIGNALS) as signals:
+async def _cancel_on_signal(
+    scope: anyio.CancelScope, awaited: Sequence[signal.Signals], received: list[int], *, task_status: anyio.abc.TaskStatus[None]
+) -> None:
+    with anyio.open_signal_receiver(*awaited) as signals:
         task_status.started()
         async for signum in signals:
             if received:

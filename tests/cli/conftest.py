@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import anyio
+import anyio.from_thread
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import streamq
 from streamq.cli.app import run
+from streamq.server import app, listen, serve
 
 BACKENDS = ["asyncio", *(["trio"] if find_spec("trio") else [])]
 
@@ -52,3 +58,37 @@ def program(capfdbinary: pytest.CaptureFixture[bytes]) -> Program:
         return Ended(code, captured.out, captured.err.decode())
 
     return call
+
+
+class Serving:
+    """A service that runs in this process, in a thread of its own, and its database as tests can reach it."""
+
+    def __init__(self, portal: anyio.from_thread.BlockingPortal, db: streamq.Database, url: str) -> None:
+        self.portal = portal
+        self.db = db
+        self.url = url
+
+    def execute(self, sql: str) -> None:
+        """Run a statement in its database."""
+        self.portal.call(self.db.execute, sql)
+
+    def rows(self, sql: str) -> list[object]:
+        """Give the answer to a query of its database."""
+        return list(self.portal.call(self.db.fetch, sql).to_pylist())
+
+
+@asynccontextmanager
+async def _served() -> AsyncIterator[tuple[streamq.Database, str]]:
+    async with streamq.connect(executor="thread", workers=2, target_partitions=2) as db, anyio.create_task_group() as tasks:
+        yield db, await tasks.start(partial(serve, app(db), listen("127.0.0.1", 0), grace_s=1))
+        tasks.cancel_scope.cancel()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Serving]:
+    """A service, on the event loop that most programs do not run on."""
+    with (
+        anyio.from_thread.start_blocking_portal(BACKENDS[-1]) as portal,
+        portal.wrap_async_context_manager(_served()) as (db, url),
+    ):
+        yield Serving(portal, db, url)

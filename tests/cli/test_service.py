@@ -1,16 +1,12 @@
-"""The program against a service, on a real socket. The service runs in this process, in a thread of its own."""
+"""The program against a service, on a real socket. See `tests.cli.conftest.service`."""
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
-import anyio
-import anyio.from_thread
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,70 +14,37 @@ import pytest
 import streamq
 from streamq.cli.running import describe_queries
 from streamq.cli.terminal import Terminal
-from streamq.server import app, listen, serve
-from tests.cli.conftest import BACKENDS, Program
-
-
-class Home:
-    """The service, and its database as the tests can reach it."""
-
-    def __init__(self, portal: anyio.from_thread.BlockingPortal, db: streamq.Database, url: str) -> None:
-        self.portal = portal
-        self.db = db
-        self.url = url
-
-    def execute(self, sql: str) -> None:
-        self.portal.call(self.db.execute, sql)
-
-    def rows(self, sql: str) -> list[object]:
-        return list(self.portal.call(self.db.fetch, sql).to_pylist())
-
-
-@asynccontextmanager
-async def served() -> AsyncIterator[tuple[streamq.Database, str]]:
-    async with streamq.connect(executor="thread", workers=2, target_partitions=2) as db, anyio.create_task_group() as tasks:
-        yield db, await tasks.start(partial(serve, app(db), listen("127.0.0.1", 0), grace_s=1))
-        tasks.cancel_scope.cancel()
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Home]:
-    """The service, on the event loop that most of the programs below do not run on."""
-    with (
-        anyio.from_thread.start_blocking_portal(BACKENDS[-1]) as portal,
-        portal.wrap_async_context_manager(served()) as (db, url),
-    ):
-        yield Home(portal, db, url)
+from tests.cli.conftest import BACKENDS, Program, Serving
 
 
 @pytest.fixture(autouse=True)
-def relations(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def relations(service: Serving, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A source and a table, without rows; and nothing in the environment but the service."""
-    monkeypatch.setenv("STREAMQ_URL", home.url)
+    monkeypatch.setenv("STREAMQ_URL", service.url)
     monkeypatch.delenv("STREAMQ_TOKEN", raising=False)
-    home.execute("CREATE SOURCE clicks (url VARCHAR, n BIGINT, at TIMESTAMP, price DECIMAL(6, 2))")
+    service.execute("CREATE SOURCE clicks (url VARCHAR, n BIGINT, at TIMESTAMP, price DECIMAL(6, 2))")
     yield
-    home.execute("DROP SOURCE clicks")
+    service.execute("DROP SOURCE clicks")
 
 
 # Statements
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_script_runs_in_the_service(program: Program, home: Home, backend: str) -> None:
-    """Its relations are those of all clients; the rows look as they do at home."""
+def test_a_script_runs_in_the_service(program: Program, service: Serving, backend: str) -> None:
+    """Its relations are those of all clients; the rows look as they do at service."""
     script = "INSERT INTO clicks (url, n) VALUES ('/', 7); SELECT url, n FROM clicks"
     ended = program("query", "--format", "csv", script, "--backend", backend)
     assert (ended.code, ended.out, ended.err) == (0, b'"url","n"\n"/",7\n', "insert: 1 row\n")
-    assert home.rows("SELECT count(*) AS n FROM clicks") == [{"n": 1}]
+    assert service.rows("SELECT count(*) AS n FROM clicks") == [{"n": 1}]
 
 
-def test_a_continuous_query_goes_on_as_long_as_its_sources(program: Program, home: Home) -> None:
+def test_a_continuous_query_goes_on_as_long_as_its_sources(program: Program, service: Serving) -> None:
     """It does not end those of a service: others insert into them."""
     ended = program("query", "SELECT n FROM clicks EMIT CHANGES", "--timeout", "0.3", "--format", "csv")
     assert ended.code == 3
     assert "this query goes on as long as source clicks does: Ctrl-C stops it" in ended.err
-    home.execute("INSERT INTO clicks (n) VALUES (1)")
+    service.execute("INSERT INTO clicks (n) VALUES (1)")
 
 
 def test_explain(program: Program) -> None:
@@ -143,7 +106,7 @@ def write_rows(path: Path) -> None:
             ipc(path, file=False)
 
 
-def test_files_of_every_kind_are_inserted(program: Program, home: Home, tmp_path: Path) -> None:
+def test_files_of_every_kind_are_inserted(program: Program, service: Serving, tmp_path: Path) -> None:
     """As their names say, one after the other; a missing column is NULL."""
     names = ["a.ndjson", "b.jsonl.gz", "c.csv", "d.csv.gz", "e.parquet", "f.arrow", "g.arrows"]
     paths = [tmp_path / name for name in names]
@@ -155,7 +118,7 @@ def test_files_of_every_kind_are_inserted(program: Program, home: Home, tmp_path
     counted = (
         "SELECT url, count(*) AS rows, count(n) AS n, count(at) AS at, sum(price)::VARCHAR AS price FROM clicks GROUP BY url ORDER BY url"
     )
-    assert home.rows(counted) == [
+    assert service.rows(counted) == [
         {"url": "/", "rows": 7, "n": 7, "at": 4, "price": "6.00"},
         {"url": "ü,", "rows": 7, "n": 0, "at": 0, "price": None},
     ]
@@ -173,7 +136,7 @@ def test_files_of_every_kind_are_inserted(program: Program, home: Home, tmp_path
         ("arrow", b"", "it was cut"),
     ],
 )
-def test_files_that_are_wrong(program: Program, home: Home, tmp_path: Path, kind: str, data: bytes, message: str) -> None:
+def test_files_that_are_wrong(program: Program, service: Serving, tmp_path: Path, kind: str, data: bytes, message: str) -> None:
     """The error says where, and how many rows had gone in before; nothing else did."""
     good, bad = tmp_path / "good.csv", tmp_path / "bad"
     good.write_text("n\n1\n2\n")
@@ -183,16 +146,16 @@ def test_files_that_are_wrong(program: Program, home: Home, tmp_path: Path, kind
     assert (ended.code, ended.out) == (1, b"")
     assert message in ended.err
     assert "(0 rows had gone in before)" in ended.err
-    assert home.rows("SELECT count(*) AS n FROM clicks") == [{"n": 2}]
+    assert service.rows("SELECT count(*) AS n FROM clicks") == [{"n": 2}]
 
 
-def test_rows_before_an_error_are_in(program: Program, home: Home, tmp_path: Path) -> None:
+def test_rows_before_an_error_are_in(program: Program, service: Serving, tmp_path: Path) -> None:
     """It says how many."""
     path = tmp_path / "rows.ndjson"
     path.write_text('{"n": 1, "url": "' + "x" * 2_000_000 + '"}\n{"n": "two"}\n')
     ended = program("insert", "clicks", str(path))
     assert (ended.code, "(1 rows had gone in before)" in ended.err) == (1, True)
-    assert home.rows("SELECT n FROM clicks") == [{"n": 1}]
+    assert service.rows("SELECT n FROM clicks") == [{"n": 1}]
 
 
 def test_a_relation_that_is_not_there(program: Program, tmp_path: Path) -> None:
@@ -210,13 +173,13 @@ def test_a_relation_that_is_not_there(program: Program, tmp_path: Path) -> None:
 # What runs
 
 
-def test_running_queries_are_listed_and_cancelled(program: Program, home: Home) -> None:
+def test_running_queries_are_listed_and_cancelled(program: Program, service: Serving) -> None:
     """As a table, and as JSON lines with all there is to say."""
     assert program("queries").text() == "no query runs\n"
     assert program("queries", "--format", "ndjson").text() == ""
     sql = "SELECT url,\n  count(*) AS n FROM clicks GROUP BY url EMIT CHANGES"
-    stream = home.db.query(sql)
-    home.portal.call(stream.start)
+    stream = service.db.query(sql)
+    service.portal.call(stream.start)
     lines = program("queries").text().splitlines()
     assert lines[1].split("│")[1:-1][0].strip() == "id"
     assert stream.query_id in lines[3]
@@ -228,15 +191,15 @@ def test_running_queries_are_listed_and_cancelled(program: Program, home: Home) 
     assert (ended.code, ended.out) == (1, b"")
     assert ended.err == "1 query cancelled\nerror: no such query runs: q0; `streamq queries` lists those that do\n"
     with pytest.raises(streamq.QueryCancelled):
-        home.portal.call(stream.__anext__)
+        service.portal.call(stream.__anext__)
 
 
 @pytest.mark.parametrize("width", [60, 100])
-def test_a_list_of_queries_fits_the_terminal(home: Home, width: int) -> None:
+def test_a_list_of_queries_fits_the_terminal(service: Serving, width: int) -> None:
     """The SQL is what is cut."""
-    stream = home.db.query(f"SELECT '{'long ' * 40}' AS text, * FROM clicks EMIT CHANGES")
-    home.portal.call(stream.start)
-    lines = describe_queries(home.portal.call(home.db.queries), Terminal(width, 40, color=False)).splitlines()
+    stream = service.db.query(f"SELECT '{'long ' * 40}' AS text, * FROM clicks EMIT CHANGES")
+    service.portal.call(stream.start)
+    lines = describe_queries(service.portal.call(service.db.queries), Terminal(width, 40, color=False)).splitlines()
     assert [len(line) for line in lines[:-1]] == [width] * (len(lines) - 1)
     assert "…" in lines[3]
-    home.portal.call(stream.aclose)
+    service.portal.call(stream.aclose)

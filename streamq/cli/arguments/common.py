@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Literal
 
-from streamq.cli.arguments.values import parse_positive, parse_relation
+from streamq.cli.arguments.values import parse_positive, parse_relation, parse_watermark
 
 Format = Literal["table", "csv", "ndjson", "arrow"]
 Commands = argparse._SubParsersAction
@@ -69,6 +69,28 @@ def add_register(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=PATH",
         help="give files a name: a path or a glob of Parquet, Arrow IPC, CSV or NDJSON files; may be repeated",
     )
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Add -r and --watermark."""
+    add_register(parser)
+    parser.add_argument(
+        "--watermark",
+        type=parse_watermark,
+        action="append",
+        default=[],
+        metavar="NAME=EXPR",
+        help="say how far the rows of registered files may be out of order, so that their time windows close: "
+        "NAME=\"ts - INTERVAL '5' SECOND\"",
+    )
+
+
+def files_of(parsed: argparse.Namespace) -> tuple[tuple[tuple[str, str], ...], dict[str, str]]:
+    """Give the files by name, and their watermarks."""
+    relations, watermarks = tuple(parsed.register), dict(parsed.watermark)
+    if unknown := watermarks.keys() - {name for name, _ in relations}:
+        parsed.parser.error(f"--watermark: {min(unknown)} is no name of -r NAME=PATH")
+    return relations, watermarks
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

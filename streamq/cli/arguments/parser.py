@@ -17,9 +17,20 @@ from streamq.cli.arguments.insert import InsertCommand, add_insert
 from streamq.cli.arguments.query import ExplainCommand, QueryCommand, add_explain, add_query
 from streamq.cli.arguments.running import CancelCommand, QueriesCommand, add_cancel, add_queries
 from streamq.cli.arguments.serve import ServeCommand, TokenCommand, add_serve, add_token
+from streamq.cli.arguments.shell import ShellCommand, add_shell
 
 Backend = Literal["asyncio", "trio"]
-Command = QueryCommand | ExplainCommand | InsertCommand | QueriesCommand | CancelCommand | ServeCommand | TokenCommand | DemoCommand
+Command = (
+    QueryCommand
+    | ExplainCommand
+    | InsertCommand
+    | QueriesCommand
+    | CancelCommand
+    | ShellCommand
+    | ServeCommand
+    | TokenCommand
+    | DemoCommand
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_query, add_explain, add_insert, add_queries, add_cancel, add_serve, add_token, add_demo):
+    for add in (add_query, add_explain, add_insert, add_queries, add_cancel, add_shell, add_serve, add_token, add_demo):
         add(commands)
     return parser
 

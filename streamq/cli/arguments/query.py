@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streamq.cli.arguments.common import Commands, DatabaseOptions, Format, add_command, add_common, add_register
+from streamq.cli.arguments.common import Commands, DatabaseOptions, Format, add_command, add_common, add_files, files_of
 from streamq.cli.arguments.connection import ServiceOptions, add_connection, place_of
-from streamq.cli.arguments.values import parse_count, parse_parameter, parse_seconds, parse_watermark
+from streamq.cli.arguments.values import parse_count, parse_parameter, parse_seconds
 from streamq.cli.script import ScriptStatement, split_statements
 
 _QUERY_HELP = """\
@@ -128,16 +128,7 @@ def _read_explain(parsed: argparse.Namespace) -> ExplainCommand:
 def _add_sql(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sql", nargs="?", metavar="SQL", help="the statements; '-' reads them from standard input")
     parser.add_argument("-f", "--file", metavar="FILE", help="read the statements from a file; '-' is standard input")
-    add_register(parser)
-    parser.add_argument(
-        "--watermark",
-        type=parse_watermark,
-        action="append",
-        default=[],
-        metavar="NAME=EXPR",
-        help="say how far the rows of registered files may be out of order, so that their time windows close: "
-        "NAME=\"ts - INTERVAL '5' SECOND\"",
-    )
+    add_files(parser)
     parser.add_argument(
         "-p",
         "--param",
@@ -162,9 +153,7 @@ def _sql_options(parsed: argparse.Namespace) -> SqlOptions:
     statements = tuple(split_statements(script))
     if not statements:
         parser.error("the SQL is empty")
-    relations, watermarks = tuple(parsed.register), dict(parsed.watermark)
-    if unknown := watermarks.keys() - {name for name, _ in relations}:
-        parser.error(f"--watermark: {min(unknown)} is no name of -r NAME=PATH")
+    relations, watermarks = files_of(parsed)
     return SqlOptions(script, statements, relations, _parameters(parsed, len(statements)), place_of(parsed), watermarks)
 
 
