@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -35,12 +36,15 @@ class Transport:
 
     def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None = None) -> None:
         self.url = _checked(url)
+        if tls is None and self.url.startswith("https:"):
+            tls = httpx.create_ssl_context(trust_env=False)
         headers = {"accept": f"{arrow.CONTENT_TYPE}, application/json"}
         if token is not None:
             headers["authorization"] = f"Bearer {_checked_token(token)}"
         self._client = _client(self.url, headers, tls, kept=20)
         # Each upload has a connection of its own, see `_Body`.
         self._uploads = _client(self.url, headers, tls, kept=0)
+        self._new_client = partial(_client, self.url, headers, tls, kept=1)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -105,6 +109,8 @@ class Transport:
         headers = {"content-type": arrow.CONTENT_TYPE} if body is not None else None
         timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
         request = self._client.build_request(method, path, json=asked, content=body, params=params, headers=headers, timeout=timeout)
+        if asked is not None:
+            request.stream = _Whole(request.content)
         with self.failures(lost):
             response = await self._client.send(request, stream=True) if body is None else await self._upload(request, body)
             if not response.is_error or (may_be_absent and response.status_code == httpx.codes.NOT_FOUND):
@@ -118,8 +124,14 @@ class Transport:
     async def _upload(self, request: httpx.Request, body: AsyncGenerator[bytes]) -> httpx.Response:
         async with aclosing(body):
             request.stream = sent = _Body(body)
-            request.extensions["trace"] = sent.notice_connection
-            return await self._uploads.send(request, stream=True)
+            if not self.url.startswith("https:"):
+                request.extensions["trace"] = sent.notice_connection
+                return await self._uploads.send(request, stream=True)
+            # What a server sends of its own accord behind a handshake is no answer. It is read with the answer to another request.
+            async with self._new_client() as client:
+                sent.watch((await client.get("/healthz", timeout=READING_TIMEOUT_S)).extensions["network_stream"])
+                request.extensions["trace"] = sent.notice_other_connection
+                return await client.send(request)
 
     @contextmanager
     def failures(self, lost: str = "") -> Iterator[None]:
@@ -127,12 +139,12 @@ class Transport:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            reason = str(error) or "no answer in time"
+            reason = _reason(error) or "no answer in time"
             raise ConnectionLost(f"cannot connect to {self.url}: {reason}; is `streamq serve` running there?") from error
         except httpx.ReadTimeout as error:
             raise ConnectionLost(f"{self.url} did not answer within {READING_TIMEOUT_S:g} s") from error
         except (httpx.TransportError, httpx.StreamError) as error:
-            reason = str(error) or type(error).__name__
+            reason = _reason(error) or type(error).__name__
             raise ConnectionLost(f"the connection to {self.url} broke{lost and f', and {lost}'}: {reason}") from error
 
     def _refusal(self, status: int, text: bytes) -> Exception:
@@ -152,10 +164,19 @@ class _Body(httpx.AsyncByteStream):
         self._pieces = pieces
         self._connection: Any = None
 
+    def watch(self, connection: Any) -> None:
+        """Look at a connection of httpcore's for the answer."""
+        self._connection = connection
+
     async def notice_connection(self, event: str, info: Mapping[str, Any]) -> None:
-        """Be told by httpcore what it does."""
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+        """Be told by httpcore what it does: it connects."""
+        if event == "connection.connect_tcp.complete":
             self._connection = info["return_value"]
+
+    async def notice_other_connection(self, event: str, info: Mapping[str, Any]) -> None:
+        """Be told by httpcore that it takes another connection than that which is watched."""
+        if event == "connection.connect_tcp.started":
+            self._connection = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -164,6 +185,21 @@ class _Body(httpx.AsyncByteStream):
         if self._connection is not None and self._connection.get_extra_info("is_readable"):
             raise StopAsyncIteration
         return await anext(self._pieces)
+
+
+class _Whole(httpx.AsyncByteStream):
+    """A body that is there. httpx would make it a generator, and leave that without an end where the connection breaks."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = [data]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._data:
+            raise StopAsyncIteration
+        return self._data.pop()
 
 
 def _checked(url: str) -> str:
@@ -177,6 +213,13 @@ def _checked(url: str) -> str:
     if not address.host:
         raise ValueError(f"{url!r} is no address of a service, such as http://127.0.0.1:8471")
     return url.rstrip("/")
+
+
+def _reason(error: BaseException) -> str:
+    """Say what is behind an error of a connection: layers between say nothing, such as of certificates under trio."""
+    while not str(error) and (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return str(error)
 
 
 def _checked_token(token: str) -> str:
