@@ -17,7 +17,7 @@ from streamq.sql.text import column, identifier
 
 
 class NotLowered(Exception):
-    """A SELECT that is not taken apart; it runs whole. The text is the reason."""
+    """A SELECT that is not taken apart; it runs whole. The text is the reason, and a label of metrics: nothing of the SELECT is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Scope:
         if base is None and aliases is not None:
             base = aliases(parts[0])
         if base is None:
-            raise NotLowered(f"{node.sql()} is not a column" if self.binding(parts[0]) is None else "a row used as a value")
+            raise NotLowered("a name that is no column" if self.binding(parts[0]) is None else "a row used as a value")
         return _fields(base, parts[1:])
 
 

@@ -286,7 +286,7 @@ def _read_table(low: Lowering, node: exp.Table, ctes: CteScope) -> tuple[exp.Exp
         return derive(low, query, node, inner, names)
     name = table_name(node)
     if name is None or name not in low.catalog:
-        raise NotLowered(f"{node.name} is not a relation")
+        raise NotLowered("a name that is no relation")
     relation = low.catalog[name]
     if names := _column_aliases(node):
         raise NotLowered("column aliases of a relation")

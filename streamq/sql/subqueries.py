@@ -86,7 +86,7 @@ class Subqueries:
         if not table.db and name in self.ctes:
             raise NotLowered("correlated subquery over a CTE")
         if name not in self.low.catalog:
-            raise NotLowered(f"{table.name} is not a relation")
+            raise NotLowered("a name that is no relation")
         relation = self.low.catalog[name]
         columns = (*relation.schema.names, "_timestamp", "_partition", "_offset") if table.db == SYSTEM_TABLES else None
         leaf = Scan(self.low.leaf_name(relation.name), name, columns)

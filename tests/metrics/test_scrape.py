@@ -160,3 +160,16 @@ async def test_a_query_that_computes_waits_for_its_workers() -> None:
                     while scrape(registry)["streamq_query_wait_seconds_total", waiting] < before + 0.01:
                         await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
+
+
+@TRIO
+async def test_nothing_of_a_query_is_in_a_label() -> None:
+    """Not its text, its parameters, the names of relations and columns, nor what it failed with."""
+    async with streamq.connect(executor="thread", workers=1) as db:
+        await db.register("hunter2", pa.table({"hunter3": [1, 2]}))
+        await db.fetch("SELECT list_transform([1], lambda hunter4: hunter4 + hunter3) AS hunter5 FROM hunter2")
+        await db.fetch("SELECT hunter2 FROM hunter2 WHERE hunter3 < $hunter6", {"hunter6": 7})
+        with pytest.raises(streamq.DataError):
+            await db.fetch("SELECT CAST('hunter7' || hunter3 AS INTEGER) FROM hunter2")
+        text = prometheus_client.generate_latest(registry_of(db)).decode()
+    assert "hunter" not in text
