@@ -27,6 +27,9 @@ scrape_configs:
   - job_name: {JOB}
     static_configs:
       - targets: ["127.0.0.1:8471"]
+    # Where the service wants tokens, one with the right to read:
+    # authorization:
+    #   credentials_file: /etc/prometheus/streamq.token
 """
 DATA_SOURCE = f"""{NOTE}
 apiVersion: 1

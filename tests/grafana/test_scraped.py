@@ -47,7 +47,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @contextmanager
 def _served(*arguments: str) -> Iterator[str]:
-    command = [sys.executable, "-m", "streamq", "serve", "--port", "0", "--workers", "1", *arguments]
+    command = [sys.executable, "-m", "streamq", "serve", "--port", "0", "--workers", "1", "--log-level", "error", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
