@@ -15,7 +15,7 @@ import pyarrow as pa
 from streamq.config import Config
 from streamq.connectors import registered
 from streamq.database import AskedQuery, Database
-from streamq.errors import QueryTimeout, ResourceLimit, SourceError, UnsupportedError
+from streamq.errors import QueryTimeout, ResourceLimit, SourceError, SqlSyntaxError, UnsupportedError
 from streamq.execution.analyze import analyze_continuous, analyze_query, explain_continuous, explain_query
 from streamq.execution.cuts import cut_ready
 from streamq.execution.host import QueryHost
@@ -202,9 +202,17 @@ class EmbeddedDatabase(Database):
     # How it is wired
 
     async def _in_thread(self, function: Callable[[*Args], T], *args: *Args) -> T:
-        """Run what takes more than a moment (parsing, binding, planning, converting rows) off the event loop."""
+        """Run what takes more than a moment (parsing, binding, planning, converting rows) off the event loop.
+
+        Raises:
+            SqlSyntaxError: it is nested more deeply than can be walked.
+        """
         self._host.check_open()
-        return await anyio.to_thread.run_sync(function, *args, limiter=self._host.limiter)
+        try:
+            return await anyio.to_thread.run_sync(function, *args, limiter=self._host.limiter)
+        except RecursionError:
+            # What could be read may still be too deep to walk.
+            raise SqlSyntaxError("the text is nested too deeply", hint="split the query into CTEs or views") from None
 
     def _stream(self, asked: AskedQuery) -> QueryBatchStream:
         async def start() -> RunningQuery:

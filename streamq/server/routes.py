@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -17,9 +16,10 @@ from starlette.routing import Route
 
 from streamq.config.tokens import Caller
 from streamq.errors import BindError, SourceError
+from streamq.server.asked import EXECUTE_OPTIONS, EXPLAIN_OPTIONS, QUERY_OPTIONS, STREAM_OPTIONS, asked, content_type
 from streamq.server.formats import FORMATS, NDJSON, choose_format
 from streamq.server.guard import CALLER
-from streamq.server.responses import QueryResponse, error_response, read_body, while_connected, within
+from streamq.server.responses import QueryResponse, error_response, while_connected, within
 from streamq.server.rights import check_right, right_to_run
 from streamq.server.service import Service
 from streamq.server.uploads import arrow_pieces, csv_pieces, json_pieces, whole_table
@@ -31,7 +31,6 @@ from streamq.wire.parameters import parameters_from_json
 from streamq.wire.records import to_json
 
 CSV = "text/csv"
-_QUERY_OPTIONS = {"timeout": float, "batch_rows": int, "epoch_rows": int, "partitions": int, "progress": bool}
 
 
 async def query(request: Request) -> Response:
@@ -40,22 +39,22 @@ async def query(request: Request) -> Response:
     result = choose_format(request.headers.get("accept", ""))
     if result is None:
         raise HTTPException(406, f"results are {', '.join(FORMATS)}: accept one of these")
-    asked = await _asked(request, service, {**_QUERY_OPTIONS, "snapshot": bool})
-    options = {name: asked[name] for name in _QUERY_OPTIONS if asked.get(name) is not None}
-    start = service.database.snapshot if asked.get("snapshot") else service.database.query
-    stream = start(asked["sql"], parameters_from_json(asked), **options)
-    await _check_statement(request, asked["sql"])
+    said = await asked(request, service.limits, QUERY_OPTIONS)
+    options = {name: said[name] for name in STREAM_OPTIONS if said.get(name) is not None}
+    start = service.database.snapshot if said.get("snapshot") else service.database.query
+    stream = start(said["sql"], parameters_from_json(said), **options)
+    await _check_statement(request, said["sql"])
     return QueryResponse(service, stream, result, _caller(request))
 
 
 async def execute(request: Request) -> Response:
     """Run a statement that is not a SELECT. A table in its answer is a list of rows, or an Arrow stream in base64 for who accepts Arrow."""
     service = _service(request)
-    asked = await _asked(request, service, {})
-    params = parameters_from_json(asked)
-    await _check_statement(request, asked["sql"])
+    said = await asked(request, service.limits, EXECUTE_OPTIONS)
+    params = parameters_from_json(said)
+    await _check_statement(request, said["sql"])
     work = partial(within, service.limits.max_query_s)
-    result = await while_connected(request.receive, lambda: work(service.database.execute(asked["sql"], params)))
+    result = await while_connected(request.receive, lambda: work(service.database.execute(said["sql"], params)))
     table: Any = None
     if result.table is not None:
         wants_arrow = arrow.CONTENT_TYPE in request.headers.get("accept", "")
@@ -66,12 +65,12 @@ async def execute(request: Request) -> Response:
 async def explain(request: Request) -> Response:
     """Describe how a query runs; with `analyze` it is run."""
     service = _service(request)
-    asked = await _asked(request, service, {"analyze": bool})
-    params, analyze = parameters_from_json(asked), bool(asked.get("analyze"))
+    said = await asked(request, service.limits, EXPLAIN_OPTIONS)
+    params, analyze = parameters_from_json(said), bool(said.get("analyze"))
     if analyze:
-        await _check_statement(request, asked["sql"])
+        await _check_statement(request, said["sql"])
     work = partial(within, service.limits.max_query_s)
-    text = await while_connected(request.receive, lambda: work(service.database.explain(asked["sql"], params, analyze=analyze)))
+    text = await while_connected(request.receive, lambda: work(service.database.explain(said["sql"], params, analyze=analyze)))
     return JSONResponse({"text": text})
 
 
@@ -82,11 +81,11 @@ async def insert(request: Request) -> Response:
     """
     service = _service(request)
     name, limit = request.path_params["name"], service.limits.max_insert_bytes
-    if _content_type(request) == arrow.CONTENT_TYPE and request.query_params.get("whole") == "true":
+    if content_type(request) == arrow.CONTENT_TYPE and request.query_params.get("whole") == "true":
         table = await whole_table(request, limit)
         return JSONResponse(to_json(await while_connected(request.receive, lambda: service.database.insert(name, table))))
     pieces: AsyncIterator[object]
-    match _content_type(request):
+    match content_type(request):
         case arrow.CONTENT_TYPE:
             pieces = arrow_pieces(request, limit)
         case "application/x-ndjson" | "application/jsonl" | "application/jsonlines":
@@ -108,7 +107,7 @@ async def finish(request: Request) -> Response:
 async def register(request: Request) -> Response:
     """Keep an Arrow IPC stream as a relation."""
     service = _service(request)
-    if _content_type(request) != arrow.CONTENT_TYPE:
+    if content_type(request) != arrow.CONTENT_TYPE:
         raise HTTPException(415, f"a relation is registered as {arrow.CONTENT_TYPE}")
     table = await whole_table(request, service.limits.max_register_bytes)
     name = request.path_params["name"]
@@ -233,38 +232,6 @@ async def _check_statement(request: Request, sql: str) -> None:
     if caller.may("admin"):
         return
     check_right(caller, right_to_run(await anyio.to_thread.run_sync(parse_one, sql)))
-
-
-def _content_type(request: Request) -> str:
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise HTTPException(415, "send the body as it is: compressed ones are not taken")
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-async def _asked(request: Request, service: Service, options: dict[str, type]) -> dict[str, Any]:
-    """Read a request in JSON: `sql`, parameters, and options of these types.
-
-    Raises:
-        HTTPException, ValueError: it is none, or has other members.
-    """
-    if _content_type(request) != "application/json":
-        raise HTTPException(415, 'send {"sql": "…", "params": […]} with the content type application/json')
-    body = await read_body(request, service.limits.max_request_bytes, service.limits.stall_s)
-    try:
-        asked = json.loads(body)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"the request is no JSON: {error}") from None
-    if not isinstance(asked, dict) or not isinstance(asked.get("sql"), str):
-        raise ValueError('the request is no object with the member "sql", a text')
-    unknown = asked.keys() - {"sql", "params", "params_arrow", "params_named"} - options.keys()
-    if unknown:
-        raise ValueError(f"the request has unknown members: {', '.join(sorted(unknown))}")
-    for name, kind in options.items():
-        value = asked.get(name)
-        fits = isinstance(value, int | float if kind is float else kind) and isinstance(value, bool) == (kind is bool)
-        if value is not None and not fits:
-            raise ValueError(f"{name} must be of type {kind.__name__}, not {value!r}")
-    return asked
 
 
 async def _relation(service: Service, name: str) -> RelationInfo:

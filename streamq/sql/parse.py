@@ -28,11 +28,14 @@ def parse(text: str) -> tuple[Statement, ...]:
         UnsupportedError: a statement of DuckDB that streamq does not have.
     """
     try:
+        text.encode()
         statements = tuple(_read(tokens, text) for tokens in _split(_tokens(text)))
     except Rejected as error:
         raise _placed(error.kind, error.message, text, error.offset, error.hint) from None
     except GrammarError as error:
         raise _placed(SqlSyntaxError, _explain(error), text, error.offset, None) from None
+    except UnicodeEncodeError as error:
+        raise SqlSyntaxError(f"character {error.start + 1} of the text is half of a surrogate pair, which is none by itself") from None
     except RecursionError:
         raise SqlSyntaxError("the text is nested too deeply", sql=text, hint="split the query into CTEs or views") from None
     if not statements:
