@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -15,16 +15,70 @@ import pyarrow.dataset
 import pytest
 
 import streamq
-from tests.service.conftest import PATIENCE_S, wait_until_idle
+from streamq.server import app
+from tests.conftest import BACKENDS, Residue
+from tests.service.conftest import PATIENCE_S, serving, wait_until_idle
 
 pytestmark = pytest.mark.anyio
 ROWS = 100_000
 START = datetime(2026, 5, 1, 12)
 
 
-@pytest.fixture(autouse=True)
-async def numbers(home: streamq.Database) -> None:
-    await home.register("numbers", pa.table({"n": range(ROWS), "half": [n // 2 for n in range(ROWS)]}))
+EMBEDDED, REMOTE = "embedded", "remote"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each fact both places, each on one of the two event loops, the next fact the other way round."""
+    facts = [name for name in vars(metafunc.module) if name.startswith("test_")]
+    places = (EMBEDDED, REMOTE) if facts.index(metafunc.function.__name__) % 2 else (REMOTE, EMBEDDED)
+    # Loops in one order always: tests of the same one come together.
+    loops = [BACKENDS[0], BACKENDS[-1]]
+    cases = [pytest.param(*loop.values, place, id=f"{loop.id}-{place}") for loop, place in zip(loops, places, strict=True)]
+    metafunc.parametrize(("anyio_backend", "place"), cases, indirect=["anyio_backend"], scope="module")
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The event loop of a fact."""
+    backend: tuple[str, dict[str, Any]] = request.param
+    return backend
+
+
+@pytest.fixture(scope="module")
+def nothing_left(anyio_backend: object) -> Iterator[None]:
+    """Check that all tests of an event loop together leave nothing, once it has ended."""
+    before = Residue.now()
+    yield
+    left = Residue.now().since(before)
+    assert not left, f"left behind: {left}"
+
+
+@pytest.fixture(scope="module")
+async def places(anyio_backend: object, nothing_left: None) -> AsyncIterator[dict[str, streamq.Database]]:
+    """One database, as it is and through its service."""
+    async with streamq.connect(executor="thread", workers=2, target_partitions=2) as home:
+        await home.register("numbers", pa.table({"n": range(ROWS), "half": [n // 2 for n in range(ROWS)]}))
+        async with serving(app(home)) as address, streamq.connect(address) as remote:
+            yield {EMBEDDED: home, REMOTE: remote}
+
+
+@pytest.fixture
+async def home(places: dict[str, streamq.Database]) -> AsyncIterator[streamq.Database]:
+    """The database itself. After a test no query of it runs, and it has nothing but its numbers again."""
+    database = places[EMBEDDED]
+    yield database
+    await wait_until_idle(database)
+    for relation in await database.relations():
+        if relation.kind == "registered" and relation.name != "numbers":
+            await database.unregister(relation.name)
+        elif relation.kind != "registered":
+            await database.execute(f"DROP {relation.kind} {relation.name}")
+
+
+@pytest.fixture
+async def db(places: dict[str, streamq.Database], place: str, home: streamq.Database) -> streamq.Database:
+    """The database in the place that a test is about."""
+    return places[place]
 
 
 # Answers
