@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.turns import in_turn
+
 BACKENDS = [pytest.param(("asyncio", {"debug": False}), id="asyncio")]
 if find_spec("trio") is not None:
     BACKENDS.append(pytest.param(("trio", {}), id="trio"))
@@ -38,8 +40,17 @@ MOST_PROCESSES = 4
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run directories in a process for each processor, but files that are named in this one, where a debugger can be."""
-    named = [argument for argument in config.getoption("file_or_dir") if ".py" in argument]
-    return 0 if named else min(os.cpu_count() or 1, MOST_PROCESSES)
+    return 0 if _names_files(config) else min(os.cpu_count() or 1, MOST_PROCESSES)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the cases of the tests that say so take turns on the event loops and executors."""
+    if not _names_files(config):
+        items[:] = in_turn(items)
+
+
+def _names_files(config: pytest.Config) -> bool:
+    return any(".py" in argument for argument in config.getoption("file_or_dir"))
 
 
 def pytest_unconfigure() -> None:
@@ -53,6 +64,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """The event loops that streamq runs on: asyncio, and trio where it is installed."""
     backend: tuple[str, dict[str, Any]] = request.param
     return backend
+
+
+@pytest.fixture(scope="module", params=["thread", "process"])
+def executor(request: pytest.FixtureRequest) -> str:
+    """Where snapshot queries, and continuous ones that are told so, run."""
+    executor: str = request.param
+    return executor
 
 
 @pytest.fixture(scope="session", autouse=True)

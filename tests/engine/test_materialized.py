@@ -12,7 +12,7 @@ import pytest
 import streamq
 from streamq.storage.view_feed import BACKLOG_BYTES
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 PATIENCE_S = 30
 
 

@@ -17,7 +17,7 @@ import pytest
 
 import streamq
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 ROWS = [{"id": 1, "name": "ann"}, {"id": 2, "name": None}]
 
 

@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 
 import streamq
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 ROWS = 400_000
 
 
@@ -25,9 +25,9 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=["thread", "process"])
-async def db(request: pytest.FixtureRequest, anyio_backend: object, numbers: Path) -> AsyncIterator[streamq.Database]:
-    async with streamq.connect(executor=request.param, workers=2, target_partitions=2) as db:
+@pytest.fixture(scope="module")
+async def db(executor: str, anyio_backend: object, numbers: Path) -> AsyncIterator[streamq.Database]:
+    async with streamq.connect(executor=executor, workers=2, target_partitions=2) as db:
         await db.register("numbers", numbers)
         yield db
 

@@ -9,21 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.execution.pools import KINDS, PoolMaker, make_pool
-
-
-@pytest.fixture(params=sorted(KINDS))
-def pool_kind(request: pytest.FixtureRequest) -> str:
-    """The kinds of pools."""
-    kind: str = request.param
-    return kind
+from tests.execution.pools import PoolMaker, make_pool
 
 
 @pytest.fixture
-def new_pool(pool_kind: str, tmp_path: Path) -> Iterator[PoolMaker]:
+def new_pool(executor: str, tmp_path: Path) -> Iterator[PoolMaker]:
     """Make pools (`new_pool(workers=1)`); when they are left, their threads and files are gone."""
     temp_dir = tmp_path / "temp"
     temp_dir.mkdir()
-    yield partial(make_pool, pool_kind, temp_dir)
+    yield partial(make_pool, executor, temp_dir)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("streamq")]
     assert not list(temp_dir.iterdir())

@@ -16,7 +16,7 @@ import pytest
 from streamq.execution.jobs import ArrowFiles, ToFiles
 from tests.execution.pools import PoolMaker, drain, make_job, read
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 
 TYPES = """
 SELECT i, 's' || i AS s, repeat('x', i % 50) AS r, [i, i + 1] AS l, {'a': i, 'b': ['y' || i]} AS t, MAP {'k': i} AS m,

@@ -21,7 +21,7 @@ from streamq.errors import QueryCancelled, QueryError
 from streamq.execution.jobs import ToFiles, WorkerPool
 from tests.execution.pools import ENDLESS, PoolMaker, drain, make_job, make_pool, names_in, read
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 
 
 async def test_a_running_query_is_interrupted(new_pool: PoolMaker) -> None:
@@ -148,11 +148,11 @@ async def _completes(function: Callable[[], Any], cancel_at: int) -> bool:
     return not scope.cancelled_caught
 
 
-def test_nothing_is_left_of_a_pool(pool_kind: str, anyio_backend: tuple[str, dict[str, Any]], tmp_path: Path, no_residue: None) -> None:
+def test_nothing_is_left_of_a_pool(executor: str, anyio_backend: tuple[str, dict[str, Any]], tmp_path: Path, no_residue: None) -> None:
     """No thread, process, descriptor, shared memory or file outlives the pool, whatever happened in it."""
 
     async def use() -> None:
-        async with make_pool(pool_kind, tmp_path) as pool:
+        async with make_pool(executor, tmp_path) as pool:
             table = pa.table({"a": range(1000)})
             await read(pool, make_job("SELECT a FROM t", inputs=(("t", table),)))
             with pytest.raises(QueryError):

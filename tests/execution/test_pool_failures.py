@@ -16,7 +16,7 @@ from streamq.errors import DataError, QueryError, ResourceLimit, SourceError, St
 from streamq.execution.jobs import ArrowFiles, WorkerPool
 from tests.execution.pools import ENDLESS, PoolMaker, drain, make_job, make_pool, names_in, read
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 
 FAILURES = [
     pytest.param("SELECT 1 // (199999 - i) AS a FROM range(200000) t(i)", DataError, "Division by zero", id="last row"),

@@ -14,7 +14,7 @@ from streamq.execution.jobs import PARTITION_COLUMN, JobResult, ToFiles
 from streamq.plan import fragments
 from tests.execution.pools import ENDLESS, PoolMaker, drain, make_job, names_in
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 
 
 async def keep(new_pool: PoolMaker, directory: Path, sql: str, partitions: int) -> JobResult:

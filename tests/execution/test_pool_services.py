@@ -22,7 +22,7 @@ from streamq.flow.inbox import Inbox
 from tests.execution.pools import ENDLESS, PoolMaker, make_job, make_pool, read
 from tests.execution.services import Recorded, notes
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 
 
 class Asked:

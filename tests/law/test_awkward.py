@@ -15,7 +15,7 @@ from tests.law.continuous import Fold
 from tests.law.engine import PATIENCE_S
 from tests.law.law import rows_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 NAN, INF = float("nan"), float("inf")
 LONG = "long " * 40_000
 Rows = Sequence[Sequence[Any]]

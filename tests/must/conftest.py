@@ -42,12 +42,10 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=["thread", "process"])
-async def db(
-    request: pytest.FixtureRequest, anyio_backend: object, numbers: Path, few: Path, scratch: Path
-) -> AsyncIterator[streamq.Database]:
+@pytest.fixture(scope="module")
+async def db(executor: str, anyio_backend: object, numbers: Path, few: Path, scratch: Path) -> AsyncIterator[streamq.Database]:
     """A database with two workers whose temporary files are below `scratch`."""
-    async with streamq.connect(executor=request.param, workers=2, target_partitions=4, single_task_rows=0, temp_dir=str(scratch)) as db:
+    async with streamq.connect(executor=executor, workers=2, target_partitions=4, single_task_rows=0, temp_dir=str(scratch)) as db:
         await db.register("numbers", numbers)
         await db.register("few", few)
         yield db

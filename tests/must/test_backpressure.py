@@ -11,16 +11,16 @@ import streamq
 from tests.must.conftest import BIG_ROWS as ROWS
 from tests.must.watch import open_jobs, resident_bytes
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 SLACK_BYTES = 64 << 20
 SCAN = "SELECT * FROM big"
 OTHER = "SELECT count(*) AS c, sum(a) AS s, max(label) AS m FROM big"
 
 
-@pytest.fixture(scope="module", params=["thread", "process"])
-async def wide(request: pytest.FixtureRequest, anyio_backend: object, big: Path) -> AsyncIterator[streamq.Database]:
+@pytest.fixture(scope="module")
+async def wide(executor: str, anyio_backend: object, big: Path) -> AsyncIterator[streamq.Database]:
     """A database with two workers over the big file."""
-    async with streamq.connect(executor=request.param, workers=2, target_partitions=8) as db:
+    async with streamq.connect(executor=executor, workers=2, target_partitions=8) as db:
         await db.register("big", big)
         yield db
 

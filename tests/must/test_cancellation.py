@@ -15,7 +15,7 @@ import streamq
 from tests.must.conftest import ROWS
 from tests.must.watch import PATIENCE_S, CancelAtStep, descriptors, files_below, open_jobs, wait_until_idle
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 QUERIES = {
     "scan": "SELECT * FROM numbers",
     "aggregate": "SELECT n % 5000 AS k, count(*) AS c, min(word) AS w FROM numbers GROUP BY 1",

@@ -17,16 +17,9 @@ import streamq
 from tests.must.conftest import ROWS
 from tests.must.watch import PATIENCE_S, CancelAtStep, wait_until_idle
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_residue")]
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns, pytest.mark.usefixtures("no_residue")]
 SCAN = "SELECT n, word FROM numbers"
 ENDLESS = "SELECT count(*) AS c FROM numbers a, numbers b, numbers c WHERE (a.n * b.n + c.n) % 7 = 3"
-
-
-@pytest.fixture(params=["thread", "process"])
-def executor(request: pytest.FixtureRequest) -> str:
-    """Both executors."""
-    name: str = request.param
-    return name
 
 
 @pytest.mark.parametrize("sql", [SCAN, ENDLESS], ids=["scan", "endless"])

@@ -14,7 +14,7 @@ import streamq
 from tests.must.conftest import BIG_ROWS
 from tests.must.watch import PATIENCE_S, resident_bytes
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 SLACK_BYTES = 64 << 20
 OTHER = "SELECT count(*) AS c, sum(a) AS s, max(label) AS m FROM big"
 FOLLOWERS = 200

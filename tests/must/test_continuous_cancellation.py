@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint
 import streamq
 from tests.must.watch import PATIENCE_S, CancelAtStep, descriptors, files_below, open_jobs, wait_until_idle
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 ROWS = 600
 QUERIES = {
     "groups": "SELECT n % 50 AS k, count(*) AS c, max(word) AS w FROM {0} GROUP BY 1 EMIT CHANGES",

@@ -11,7 +11,7 @@ import pytest
 import streamq
 from tests.must.watch import PATIENCE_S
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 KEYS = {
     "hot key": ("SELECT CASE WHEN i % 10 > 0 THEN 7 ELSE i END AS k, i AS v FROM range(300000) AS r(i)", 8_192),
     "hot string": ("SELECT CASE WHEN i % 10 > 0 THEN 'the hot key' ELSE 'key ' || i END AS k, i AS v FROM range(300000) AS r(i)", 8_192),

@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 import streamq
 from tests.must.watch import PATIENCE_S, CancelAtStep, descriptors, files_below, open_jobs, wait_until, wait_until_idle, worker_pids
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 ROWS = 60_000
 EPOCH_ROWS = 20_000
 GROUPS = "SELECT n % 7 AS k, count(*) AS c, sum(n) AS s FROM numbers GROUP BY 1 EMIT CHANGES"

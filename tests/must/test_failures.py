@@ -16,7 +16,7 @@ import streamq
 from tests.must.conftest import ROWS
 from tests.must.watch import PATIENCE_S, wait_until_idle, worker_pids
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 FAILURES = (streamq.QueryError, streamq.SourceError)
 SHAPES = {
     "scan": "SELECT {} AS q, word FROM {}",
@@ -26,7 +26,6 @@ SHAPES = {
     "distinct": "SELECT DISTINCT {} AS q FROM {}",
 }
 every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-every_kind = pytest.mark.parametrize("executor", ["thread", "process"])
 
 
 @every_shape
@@ -96,7 +95,6 @@ async def test_killed_worker_fails_only_queries_that_used_it(numbers: Path) -> N
         assert sum(worker.restarts for pool in (await db.statistics()).pools for worker in pool.workers) == 1
 
 
-@every_kind
 async def test_files_of_different_schemas_are_refused(executor: str, tmp_path: Path) -> None:
     """A glob over files that do not fit together is a SourceError at registration that names one of them."""
     pq.write_table(pa.table({"n": [1]}), tmp_path / "a.parquet")

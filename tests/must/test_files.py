@@ -18,8 +18,7 @@ import streamq
 from tests.must.conftest import ROW_GROUP, ROWS
 from tests.must.watch import wait_until_idle
 
-pytestmark = pytest.mark.anyio
-every_kind = pytest.mark.parametrize("executor", ["thread", "process"])
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 
 
 def remove(path: Path) -> None:
@@ -135,7 +134,6 @@ anyio.run(main, backend=sys.argv[4])
 """
 
 
-@every_kind
 def test_full_disk_is_a_resource_limit(executor: str, numbers: Path, anyio_backend: tuple[str, Any], tmp_path: Path) -> None:
     """Kept rows, or a table for worker processes, that find no room end the query with ResourceLimit, and others go on."""
     arguments = [sys.executable, "-c", PROGRAM, str(numbers), executor, str(tmp_path), anyio_backend[0], str(1 << 20)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import anyio
-import pytest
 
 import streamq
 from tests.must.watch import open_jobs, resident_bytes
@@ -14,7 +13,6 @@ QUERIES = 200
 BUDGET_BYTES = 512 << 20
 
 
-@pytest.mark.parametrize("executor", ["thread", "process"])
 def test_memory_of_many_queries_is_bounded(executor: str, big: Path) -> None:
     """What two hundred stalled queries hold in all processes is within the database's budget, and they all have rows to read."""
 

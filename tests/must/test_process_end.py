@@ -34,10 +34,10 @@ anyio.run(main, backend=sys.argv[4])
 """
 
 
-@pytest.fixture(params=["thread", "process"])
-def program(request: pytest.FixtureRequest, anyio_backend: tuple[str, dict[str, Any]], numbers: Path, tmp_path: Path) -> Any:
+@pytest.fixture
+def program(executor: str, anyio_backend: tuple[str, dict[str, Any]], numbers: Path, tmp_path: Path) -> Any:
     """A program in the midst of a long query, and the ids of its workers."""
-    arguments = [sys.executable, "-c", PROGRAM, str(numbers), request.param, str(tmp_path), anyio_backend[0]]
+    arguments = [sys.executable, "-c", PROGRAM, str(numbers), executor, str(tmp_path), anyio_backend[0]]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         workers = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
@@ -79,7 +79,6 @@ def test_files_of_a_killed_program_are_removed_by_the_next(program: Any, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("executor", ["thread", "process"])
 @pytest.mark.usefixtures("no_residue")
 def test_database_leaves_nothing(executor: str, numbers: Path, anyio_backend: tuple[str, Any]) -> None:
     """After `connect()`'s block no thread, process, descriptor, shared memory or temporary file of it exists."""

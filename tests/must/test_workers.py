@@ -16,7 +16,7 @@ from streamq.execution import processes
 from tests.must.conftest import ROWS
 from tests.must.watch import PATIENCE_S, open_jobs, wait_until, worker_pids
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 TOTAL = ROWS * (ROWS - 1) // 2
 
 

@@ -9,8 +9,8 @@ import pytest
 import streamq
 
 
-@pytest.fixture(scope="module", params=["thread", "process"])
-async def db(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[streamq.Database]:
+@pytest.fixture(scope="module")
+async def db(executor: str, anyio_backend: object) -> AsyncIterator[streamq.Database]:
     """A database with two workers, whose relations the tests name apart."""
-    async with streamq.connect(executor=request.param, workers=2, target_partitions=2) as db:
+    async with streamq.connect(executor=executor, workers=2, target_partitions=2) as db:
         yield db

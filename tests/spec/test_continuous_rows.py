@@ -15,7 +15,7 @@ import pytest
 import streamq
 from tests.law.engine import PATIENCE_S
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 START = dt.datetime(2024, 1, 1)
 PARTITIONS = [1, 4]
 every_width = pytest.mark.parametrize("partitions", PARTITIONS)

@@ -11,7 +11,7 @@ import pytest
 
 import streamq
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 SYNTAX, BIND, UNSUPPORTED = streamq.SqlSyntaxError, streamq.BindError, streamq.UnsupportedError
 
 

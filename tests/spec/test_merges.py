@@ -11,7 +11,7 @@ import pytest
 
 import streamq
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 
 
 async def source_of(db: streamq.Database, name: str, values: list[int | None], shards: int = 4) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import streamq
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 ROWS = 1_000_000
 CUSTOMERS = 1_000
 

@@ -16,7 +16,7 @@ import pytest
 
 import streamq
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 PARTITIONS = (1, 3, 256)
 # Nothing, one, fewer than partitions, primes, several batches.
 COUNTS = (0, 1, 101, 10_007)

@@ -11,7 +11,7 @@ import pytest
 import streamq
 from streamq.config import usable_cpus
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 ROWS = 4_000
 
 

@@ -38,7 +38,7 @@ from streamq.streaming.partitions import LocalPartitions, Partitions
 from streamq.streaming.processes import ProcessPartitions
 from tests.execution.services import Recorded
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 RELATIONS = (
     "CREATE SOURCE orders (id BIGINT, shop VARCHAR, amount BIGINT, price DECIMAL(10, 2))",
     "CREATE TABLE shops (shop VARCHAR PRIMARY KEY, city VARCHAR)",

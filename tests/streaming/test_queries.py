@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 
 import streamq
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_residue")]
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns, pytest.mark.usefixtures("no_residue")]
 Row = tuple[Any, ...]
 SOURCE = "CREATE SOURCE orders (id BIGINT, shop VARCHAR, amount BIGINT)"
 TIMED = "CREATE SOURCE clicks (ts TIMESTAMP, page VARCHAR, WATERMARK FOR ts AS ts - INTERVAL '10' SECOND)"

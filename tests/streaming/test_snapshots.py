@@ -19,7 +19,7 @@ from streamq.streaming.query import ContinuousQuery
 from streamq.streaming.resume import resumed
 from streamq.streaming.snapshots import MANIFEST, read_snapshot, write_snapshot
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_residue")]
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns, pytest.mark.usefixtures("no_residue")]
 TOTALS = "SELECT shop, count(*) AS n, sum(amount) AS total FROM orders GROUP BY shop EMIT CHANGES"
 FIRST = [{"id": 1, "shop": "a", "amount": 10}, {"id": 2, "shop": "b", "amount": 20}]
 SECOND = [{"id": 3, "shop": "a", "amount": 30}, {"id": 4, "shop": "c", "amount": 40}]

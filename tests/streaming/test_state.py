@@ -15,7 +15,7 @@ import pytest
 import streamq
 from streamq.execution.statistics import ContinuousStatistics
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_residue")]
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns, pytest.mark.usefixtures("no_residue")]
 T0 = datetime(2024, 1, 1)
 KEYS = 300_000
 
