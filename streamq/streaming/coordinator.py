@@ -1,7 +1,7 @@
 """The coordinator of a continuous query: waits for rows, has epochs computed, hands what comes out to the reader.
 
-The next epoch starts when the channel has taken this one: while the reader stalls nothing is read, and what waited then comes as
-one larger epoch. Nothing is polled; feeds ring.
+While an epoch is handed over the next one is computed, but no further one: while the reader stalls nothing is read, and what waited
+then comes as one larger epoch. Nothing is polled; feeds ring.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from streamq.errors import StreamClosed, StreamqError
 from streamq.flow.bell import Bell
@@ -27,6 +28,9 @@ INTERRUPT_INTERVAL_S = 0.02
 
 
 T = TypeVar("T")
+Outgoing = Emission | None
+"""What goes to the task that hands over. It has no room: to send is to wait until what was sent before has been handed over, and
+None is sent for nothing but that."""
 
 
 class Waker(Protocol):
@@ -94,10 +98,15 @@ class Coordinator:
         try:
             for waker in self._wakers:
                 waker.wake(bell.ring)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._interrupt_when_cancelled)
-                await self._loop(bell)
-                tasks.cancel_scope.cancel()
+            send, receive = anyio.create_memory_object_stream[Outgoing]()
+            with receive:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._interrupt_when_cancelled)
+                    async with anyio.create_task_group() as handing_over:
+                        handing_over.start_soon(self._hand_over, receive)
+                        with send:
+                            await self._loop(bell, send)
+                    tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             error = one_error(group)
             raise error from error.__cause__
@@ -126,22 +135,33 @@ class Coordinator:
         if not request.served:
             raise StreamClosed("the query has ended")
 
-    async def _loop(self, bell: Bell) -> None:
+    async def _loop(self, bell: Bell, outgoing: MemoryObjectSendStream[Outgoing]) -> None:
         while True:
             while self._requests:
+                await outgoing.send(None)
                 request = self._requests.popleft()
                 try:
                     await self._in_thread(request.serve)
                 finally:
                     request.done.set()
-            advanced, emission = await self._in_thread(self._step)
+            try:
+                advanced, emission = await self._in_thread(self._step)
+            except StreamqError:
+                # The epochs before the one that failed are the reader's.
+                await outgoing.send(None)
+                raise
             if emission is not None:
-                await self._emit(emission)
+                await outgoing.send(emission)
             if self._epochs.ended and not self._epochs.waiting:
                 return
             if not advanced:
                 with anyio.move_on_after(self._patience_s()), self.for_rows:
                     await bell.wait()
+
+    async def _hand_over(self, outgoing: MemoryObjectReceiveStream[Outgoing]) -> None:
+        async for emission in outgoing:
+            if emission is not None:
+                await self._emit(emission)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         self._idle = anyio.Event()
