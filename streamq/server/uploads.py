@@ -15,6 +15,7 @@ import pyarrow.csv
 from starlette.requests import Request
 
 from streamq.errors import SourceError
+from streamq.server.plain_size import plain_bytes
 from streamq.server.refusals import TooLarge
 from streamq.wire import arrow
 from streamq.wire.arrow import ArrowDecoder, NotArrow
@@ -28,6 +29,7 @@ async def arrow_pieces(request: Request, max_bytes: int) -> AsyncIterator[pa.Rec
 
     Raises:
         SourceError: it is no such stream, or has no end; or the sender has no more rows, and says why (`streamq.error`).
+        TooLarge: a batch comes to more than `max_bytes`.
     """
     decoder = ArrowDecoder(max_bytes)
     try:
@@ -36,7 +38,7 @@ async def arrow_pieces(request: Request, max_bytes: int) -> AsyncIterator[pa.Rec
                 for decoded in decoder.feed(data):
                     if (failure := decoded.metadata.get(arrow.ERROR)) is not None:
                         raise SourceError(str(failure.get("message")))
-                    await anyio.to_thread.run_sync(_check_values, [decoded.batch])
+                    await anyio.to_thread.run_sync(_check_values, [decoded.batch], max_bytes)
                     yield decoded.batch
     except NotArrow as error:
         raise SourceError(str(error)) from error
@@ -98,7 +100,7 @@ async def whole_table(request: Request, max_bytes: int) -> pa.Table:
     if not decoder.ended:
         raise SourceError("the body ended before the Arrow stream did")
     assert decoder.schema is not None, "a stream that has ended had a schema"
-    await anyio.to_thread.run_sync(_check_values, batches)
+    await anyio.to_thread.run_sync(_check_values, batches, max_bytes)
     return pa.Table.from_batches(batches, schema=decoder.schema)
 
 
@@ -178,10 +180,12 @@ def _csv_type(kind: pa.DataType) -> pa.DataType:
     return kind if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) else pa.string()
 
 
-def _check_values(batches: list[pa.RecordBatch]) -> None:
-    """Look at every value: a sender's offsets must not point outside of its buffers."""
+def _check_values(batches: list[pa.RecordBatch], max_bytes: int) -> None:
+    """Look at every value: a sender's offsets must not point outside of its buffers, and what it wrote small must not come to too much."""
     try:
         for batch in batches:
             batch.validate(full=True)
     except pa.ArrowException as error:
         raise SourceError(f"the body is no valid Arrow data: {error}") from error
+    if (size := sum(map(plain_bytes, batches))) > max_bytes:
+        raise TooLarge(f"the rows come to {size:,} bytes, and at once this service takes {max_bytes:,}: send them in smaller batches")

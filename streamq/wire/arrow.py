@@ -67,7 +67,7 @@ class ArrowEncoder:
 
 
 class ArrowDecoder:
-    """Reads one stream from bytes as they come."""
+    """Reads one stream from bytes as they come. With `max_message_bytes`, messages are at most so large, and not compressed."""
 
     def __init__(self, max_message_bytes: int | None = None) -> None:
         self.ended = False
@@ -109,6 +109,9 @@ class ArrowDecoder:
                 yield decoded
 
     def _read(self, message: memoryview, kind: int) -> Decoded | None:
+        if self._max_message_bytes is not None and kind in (_DICTIONARY, _BATCH) and _is_compressed(message, kind):
+            # How large they are would only be known once they fill the memory.
+            raise NotArrow("the stream has compressed buffers: write it without compression")
         self._messages.append(message)
         try:
             if kind == _SCHEMA:
@@ -176,17 +179,45 @@ def _measure(data: bytes | memoryview) -> tuple[int, int | None]:
     return 8 + length + body, kind
 
 
-def _scalar(table: memoryview, number: int, form: str) -> int:
+def _is_compressed(message: memoryview, kind: int) -> bool:
+    """Tell whether a batch, or the one in a dictionary's message, says that its buffers are compressed."""
+    (length,) = struct.unpack_from("<i", message, 4)
+    head = message[8 : 8 + length]
+    try:
+        (root,) = struct.unpack_from("<I", head)
+        batch = _child(head, root, 2)
+        if kind == _DICTIONARY and batch is not None:
+            batch = _child(head, batch, 1)
+        return batch is not None and _child(head, batch, 3) is not None
+    except struct.error:
+        raise NotArrow("the body is no Arrow IPC stream: a message has no head") from None
+
+
+def _scalar(head: memoryview, number: int, form: str) -> int:
     """Read a field of the flatbuffer's root table; 0 where it is left out."""
-    (root,) = struct.unpack_from("<I", table)
-    (back,) = struct.unpack_from("<i", table, root)
-    fields = root - back
-    (size,) = struct.unpack_from("<H", table, fields)
-    place = 4 + 2 * number
-    if place + 2 > size:
-        return 0
-    (offset,) = struct.unpack_from("<H", table, fields + place)
-    return int(struct.unpack_from(form, table, root + offset)[0]) if offset else 0
+    (root,) = struct.unpack_from("<I", head)
+    place = _place(head, root, number)
+    return 0 if place is None else int(struct.unpack_from(form, head, place)[0])
+
+
+def _child(head: memoryview, table: int, number: int) -> int | None:
+    """Find the table that is a field of another one; None where it is left out."""
+    place = _place(head, table, number)
+    return None if place is None else place + int(struct.unpack_from("<I", head, place)[0])
+
+
+def _place(head: memoryview, table: int, number: int) -> int | None:
+    """Find a field of a table; None where it is left out."""
+    (back,) = struct.unpack_from("<i", head, table)
+    fields = table - back
+    if fields < 0:
+        raise struct.error("a table is described before the buffer")
+    (size,) = struct.unpack_from("<H", head, fields)
+    entry = 4 + 2 * number
+    if entry + 2 > size:
+        return None
+    (offset,) = struct.unpack_from("<H", head, fields + entry)
+    return table + int(offset) if offset else None
 
 
 class _Sink:
