@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
+import threading
 from typing import Self
 
 import duckdb
@@ -72,6 +73,35 @@ class Session:
     def close(self) -> None:
         """Close the instance. Open cursors are closed by whoever opened them."""
         self._instance.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class LazySession:
+    """Opens a `Session` with its first cursor: most continuous queries never need one. May be used from several threads."""
+
+    def __init__(self, memory_bytes: int, directory: str) -> None:
+        self._memory_bytes = memory_bytes
+        self._directory = directory
+        self._session: Session | None = None
+        self._lock = threading.Lock()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Open a connection of its own, as `Session.cursor` does."""
+        with self._lock:
+            if self._session is None:
+                self._session = Session(self._memory_bytes, self._directory)
+            return self._session.cursor()
+
+    def close(self) -> None:
+        """Close the session, if there is one. Open cursors are closed by whoever opened them."""
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
 
     def __enter__(self) -> Self:
         return self

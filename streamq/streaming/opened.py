@@ -15,7 +15,7 @@ from streamq.config import Config
 from streamq.execution.budget import session_bytes
 from streamq.execution.planning import PlannedContinuous
 from streamq.kernels.evaluate import Evaluator
-from streamq.kernels.session import Session
+from streamq.kernels.session import LazySession
 from streamq.operators import make
 from streamq.operators.base import Operator, OperatorContext
 from streamq.plan.dataflow import Dataflow, Lookup, Node, Read, edges
@@ -132,7 +132,7 @@ class OpenedQuery:
     def _open_evaluators(self, stack: ExitStack) -> list[Evaluator]:
         directory = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=self._config.temp_dir)
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        session = stack.enter_context(Session(session_bytes(self._config, "thread"), directory))
+        session = stack.enter_context(LazySession(session_bytes(self._config, "thread"), directory))
         here = self.planned.partitions if self.planned.executor.kind == "thread" else 1
         return [stack.enter_context(Evaluator(session)) for _ in range(here)]
 
