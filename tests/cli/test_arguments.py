@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from streamq.cli.arguments import (
+    CancelCommand,
     DatabaseOptions,
     DemoCommand,
     ExplainCommand,
+    QueriesCommand,
     QueryCommand,
+    ServiceOptions,
     parse_arguments,
     parse_parameter,
     parse_relation,
@@ -88,7 +91,7 @@ def test_explain_and_demo_have_their_own_commands() -> None:
     demo = parse_arguments(["demo", "--executor", "thread", "--backend", "trio"]).command
     assert isinstance(explain, ExplainCommand)
     assert explain.analyze
-    assert explain.sql.database.partitions == 3
+    assert explain.sql.database == DatabaseOptions(None, 3, None)
     assert demo == DemoCommand(DatabaseOptions("thread", None, None))
 
 
@@ -207,3 +210,84 @@ def test_the_live_part_of_the_demonstration_is_shown_alone() -> None:
     """If it is asked for."""
     commands = [parse_arguments(["demo", *more]).command for more in ([], ["--live"])]
     assert [isinstance(command, DemoCommand) and command.live for command in commands] == [False, True]
+
+
+# The service
+
+
+@pytest.fixture
+def _no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STREAMQ_URL", "STREAMQ_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def service(*arguments: str) -> ServiceOptions | None:
+    """Give the service of `streamq query` with these arguments."""
+    database = query("SELECT 1", *arguments).sql.database
+    return database if isinstance(database, ServiceOptions) else None
+
+
+@pytest.mark.usefixtures("_no_service")
+def test_a_service_is_an_argument_or_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The argument counts; an empty one is no service. Commands about a service have the usual address."""
+    assert service() is None
+    assert service("--url", "http://a:1") == ServiceOptions("http://a:1")
+    cancel = parse_arguments(["cancel", "q1", "q2"]).command
+    assert cancel == CancelCommand(ServiceOptions("http://127.0.0.1:8471"), ("q1", "q2"))
+    monkeypatch.setenv("STREAMQ_URL", "https://b")
+    assert service() == ServiceOptions("https://b")
+    assert service("--url", "http://a:1") == ServiceOptions("http://a:1")
+    assert service("--url", "") is None
+    assert parse_arguments(["queries"]).command == QueriesCommand(ServiceOptions("https://b"), "table")
+
+
+@pytest.mark.usefixtures("_no_service")
+def test_a_token_is_in_the_environment_or_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Never an argument, which everyone on the machine can see; nor is it shown with the options."""
+    path = tmp_path / "token"
+    path.write_text("from-file\n")
+    monkeypatch.setenv("STREAMQ_TOKEN", "from-environment")
+    found = [service("--url", "http://a", *more) for more in ([], ["--token-file", str(path)])]
+    assert [options and options.token for options in found] == ["from-environment", "from-file"]
+    assert "from-" not in repr(found)
+
+
+@pytest.mark.usefixtures("_no_service")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["query", "SELECT 1", "--url", "a:1"], "--url: 'a:1' is no address of a service"),
+        (["query", "SELECT 1", "--token-file", "t"], "--token-file is for a service: give --url too"),
+        (["query", "SELECT 1", "--url", "http://a", "-r", "f=a.csv"], "-r is for a database of this command, and --url names a service"),
+        (["query", "SELECT 1", "--url", "http://a", "--executor", "thread"], "--executor is for a database of this command"),
+        (["shell", "--url", "http://a", "--workers", "2"], "--workers is for a database of this command"),
+        (["queries", "--url", "http://a", "--key-file", "k"], "--key-file is the key of --cert-file"),
+        (["queries", "--url", "http://a", "--token-file", "/does/not/exist"], "/does/not/exist: No such file or directory"),
+        (["insert", "--url", ""], "required: RELATION"),
+        (["insert", "t", "--url", ""], "this command is about a service: give --url"),
+        (["insert", "t", "-", "-"], "standard input can be read once"),
+        (["cancel"], "required: ID"),
+    ],
+)
+def test_wrong_services_are_refused(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    """The reason says what to do."""
+    assert message in refusal(capsys, *arguments)
+
+
+@pytest.mark.usefixtures("_no_service")
+@pytest.mark.parametrize("content", ["", "two words", "two\nlines", "ü"])
+def test_what_is_no_token_is_not_repeated(capsys: pytest.CaptureFixture[str], tmp_path: Path, content: str) -> None:
+    """It may be another secret."""
+    path = tmp_path / "file"
+    path.write_text(content)
+    said = refusal(capsys, "queries", "--token-file", str(path))
+    assert "there is not one token in it" in said
+    assert not content or content not in said
+
+
+@pytest.mark.parametrize("command", ["query", "explain", "insert", "queries", "cancel", "shell", "demo"])
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """Of every command."""
+    with pytest.raises(SystemExit):
+        parse_arguments([command, "--help"])
+    assert "4    the service cannot be reached" in capsys.readouterr().out

