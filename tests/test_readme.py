@@ -33,7 +33,8 @@ STATEMENTS = [sql for kind, text in BLOCKS if kind == "sql" for sql in text.spli
 SHOWN = [text for kind, text in BLOCKS if kind == "text"]
 LINES = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line.startswith("streamq ")]
 SERVICES = [line for line in LINES if line.startswith("streamq serve")]
-COMMANDS = [line for line in LINES if line not in SERVICES]
+REMOTE = [line for line in LINES if "--url" in line]
+COMMANDS = [line for line in LINES if line not in SERVICES and line not in REMOTE]
 BACKENDS = ["asyncio", *(["trio"] if find_spec("trio") else [])]
 
 
@@ -55,6 +56,7 @@ def flights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     pq.write_table(table.slice(0, 100), folder / "a.parquet", row_group_size=30)
     pq.write_table(table.slice(100), folder / "b.parquet", row_group_size=30)
+    (tmp_path / "clicks.ndjson").write_text('{"url": "/"}\n')
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -70,7 +72,7 @@ def run_with_database(use: Callable[[streamq.Database], Any], backend: str) -> N
 
 def test_the_readme_has_examples_of_each_kind() -> None:
     """If this fails, the tests below find nothing to run."""
-    assert all([PROGRAMS, CLIENTS, FRAGMENTS, STATEMENTS, COMMANDS, SERVICES])
+    assert all([PROGRAMS, CLIENTS, FRAGMENTS, STATEMENTS, COMMANDS, SERVICES, REMOTE])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -121,7 +123,7 @@ def test_command(command: str, capfdbinary: pytest.CaptureFixture[bytes]) -> Non
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("command", SERVICES)
 def test_service(command: str, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The service starts as the README says (on a free port), and the clients in it run as pasted."""
+    """The service starts as the README says (on a free port), and the clients and commands in it run as pasted."""
     arguments = shlex.split(command.replace("8471", "0"))[1:]
     program = [sys.executable, "-m", "streamq", *arguments, "--backend", backend]
     environment = {**os.environ, "PYTHONPATH": str(README.parent)}
@@ -131,6 +133,8 @@ def test_service(command: str, backend: str, capsys: pytest.CaptureFixture[str])
             url = process.stdout.readline().removeprefix("streamq serves ").strip()
             for client in CLIENTS:
                 exec(client.replace("http://127.0.0.1:8471", url).replace("anyio.run(main)", f"anyio.run(main, backend={backend!r})"), {})
+            for line in REMOTE:
+                assert run(shlex.split(line.replace("http://127.0.0.1:8471", url))[1:]) == 0
         finally:
             process.terminate()
     assert "'n': 1" in capsys.readouterr().out
