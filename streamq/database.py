@@ -15,13 +15,16 @@ from streamq.sql.catalog import RelationInfo
 from streamq.sql.statements import Parameters
 from streamq.storage.rows import InsertResult
 
+MOST_ROWS = 2**31 - 1
+"""No batch of Arrow has more, wherever it is read."""
+
 
 @dataclass(frozen=True, slots=True)
 class AskedQuery:
     """A SELECT, and how it is to be run: the arguments of `Database.query()`. With `snapshot` one with EMIT is refused.
 
     Raises:
-        ValueError: `batch_rows`, `epoch_rows` or `timeout` is not positive.
+        ValueError: `batch_rows`, `epoch_rows` or `timeout` is not positive, or far too large.
     """
 
     sql: str
@@ -34,12 +37,12 @@ class AskedQuery:
     snapshot: bool = False
 
     def __post_init__(self) -> None:
-        if self.batch_rows < 1:
-            raise ValueError(f"batch_rows must be at least 1, not {self.batch_rows}")
+        if not 1 <= self.batch_rows <= MOST_ROWS:
+            raise ValueError(f"batch_rows must be at least 1 and at most {MOST_ROWS:,}, not {self.batch_rows}")
         if self.timeout is not None and self.timeout <= 0:
             raise ValueError(f"timeout must be positive, not {self.timeout}")
-        if self.epoch_rows is not None and self.epoch_rows < 1:
-            raise ValueError(f"epoch_rows must be at least 1, not {self.epoch_rows}")
+        if self.epoch_rows is not None and not 1 <= self.epoch_rows <= MOST_ROWS:
+            raise ValueError(f"epoch_rows must be at least 1 and at most {MOST_ROWS:,}, not {self.epoch_rows}")
 
 
 class Database(ABC):

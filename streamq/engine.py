@@ -15,7 +15,7 @@ import pyarrow as pa
 from streamq.config import Config
 from streamq.connectors import registered
 from streamq.database import AskedQuery, Database
-from streamq.errors import QueryTimeout, ResourceLimit, SourceError, SqlSyntaxError, UnsupportedError
+from streamq.errors import QueryTimeout, ResourceLimit, SourceError, UnsupportedError
 from streamq.execution.analyze import analyze_continuous, analyze_query, explain_continuous, explain_query
 from streamq.execution.cuts import cut_ready
 from streamq.execution.host import QueryHost
@@ -26,6 +26,7 @@ from streamq.execution.statements import ExecuteResult, drop, queries_table, run
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics
 from streamq.execution.stream import QueryBatchStream
 from streamq.sql.catalog import RelationInfo
+from streamq.sql.depth import bounded_depth
 from streamq.sql.parse import parse_one
 from streamq.sql.statements import CreateView, Drop, Explain, Insert, Parameters, Select, Show
 from streamq.storage.catalog import Catalog
@@ -208,11 +209,8 @@ class EmbeddedDatabase(Database):
             SqlSyntaxError: it is nested more deeply than can be walked.
         """
         self._host.check_open()
-        try:
+        with bounded_depth():
             return await anyio.to_thread.run_sync(function, *args, limiter=self._host.limiter)
-        except RecursionError:
-            # What could be read may still be too deep to walk.
-            raise SqlSyntaxError("the text is nested too deeply", hint="split the query into CTEs or views") from None
 
     def _stream(self, asked: AskedQuery) -> QueryBatchStream:
         async def start() -> RunningQuery:
@@ -249,7 +247,8 @@ class EmbeddedDatabase(Database):
         create_view = await self._in_thread(_view_creation)
         # One after the other: IF NOT EXISTS finds what was being created.
         async with self._creating:
-            made = await create_view(statement, params, self._catalog, self._planner, self._host)
+            with bounded_depth():
+                made = await create_view(statement, params, self._catalog, self._planner, self._host)
         return ExecuteResult(f"create materialized view{'' if made else ' (exists)'}", 0)
 
     async def _plan(self, select: Select, params: Parameters, partitions: int | None) -> PlannedQuery:

@@ -102,7 +102,7 @@ def check_origin(headers: Headers) -> None:
     if site is not None:
         ours = site in ("same-origin", "none")
     else:
-        ours = origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        ours = origin is None or origin.lower().partition("://")[2] == headers.get("host", "").lower()
     if not ours:
         raise CrossSite("a browser sent this for a page of another site: only the service's own pages may")
 
@@ -116,9 +116,21 @@ def check_host(headers: Headers, hosts: frozenset[str]) -> None:
     called = headers.get("host")
     if called is None:
         return
-    name = urlsplit(f"//{called}").hostname or ""
+    name = _name_of(called)
     if not (is_loopback(name) or name.lower() in hosts or "*" in hosts):
         message = (
             f"without tokens the service answers to localhost, not to {name!r}: it needs a token file, or the name in its setting hosts"
         )
         raise Misdirected(message)
+
+
+def _name_of(host: str) -> str:
+    """Give the name in a header Host, without the port; nothing if it is none.
+
+    >>> _name_of("localhost:8471"), _name_of("[::1]:8471"), _name_of("[::1")
+    ('localhost', '::1', '')
+    """
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

@@ -72,6 +72,8 @@ async def csv_pieces(request: Request, max_bytes: int, schema: pa.Schema) -> Asy
     names: list[str] | None = None
     async with aclosing(_blocks(request, max_bytes, quoted=True)) as blocks:
         async for block in blocks:
+            if block.count(b'"') % 2:
+                await anyio.to_thread.run_sync(_check_quotes, block)
             rows = block
             if names is None:
                 names, rows = _csv_header(block)
@@ -157,6 +159,15 @@ def _line_ends(block: bytes) -> Iterator[int]:
     end = 0
     while end := block.find(b"\n", end) + 1:
         yield end
+
+
+def _check_quotes(block: bytes) -> None:
+    """Check that a block in which a quote is alone ends outside of quotes: in a field that does not begin with one it means nothing."""
+    try:
+        for _ in csv.reader(io.StringIO(block.decode(errors="replace"), newline=""), strict=True):
+            pass
+    except csv.Error as error:
+        raise SourceError(f"the body is no CSV of these columns, or was cut inside of quotes: {error}") from None
 
 
 def _csv_table(block: bytes, names: list[str], schema: pa.Schema) -> pa.Table:

@@ -10,6 +10,7 @@ from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from streamq.errors import SqlError, SqlSyntaxError
+from streamq.sql.depth import bounded_depth
 from streamq.sql.dialect import tokenize
 from streamq.sql.grammar import StatementParser
 from streamq.sql.positions import place
@@ -29,15 +30,14 @@ def parse(text: str) -> tuple[Statement, ...]:
     """
     try:
         text.encode()
-        statements = tuple(_read(tokens, text) for tokens in _split(_tokens(text)))
+        with bounded_depth(text):
+            statements = tuple(_read(tokens, text) for tokens in _split(_tokens(text)))
     except Rejected as error:
         raise _placed(error.kind, error.message, text, error.offset, error.hint) from None
     except GrammarError as error:
         raise _placed(SqlSyntaxError, _explain(error), text, error.offset, None) from None
     except UnicodeEncodeError as error:
         raise SqlSyntaxError(f"character {error.start + 1} of the text is half of a surrogate pair, which is none by itself") from None
-    except RecursionError:
-        raise SqlSyntaxError("the text is nested too deeply", sql=text, hint="split the query into CTEs or views") from None
     if not statements:
         raise SqlSyntaxError("the text has no statement", sql=text)
     return statements

@@ -114,6 +114,8 @@ class ArrowDecoder:
             raise NotArrow("the stream has compressed buffers: write it without compression")
         self._messages.append(message)
         try:
+            if kind == _SCHEMA and self._reader is not None:
+                raise NotArrow("the stream has a second schema")
             if kind == _SCHEMA:
                 self._reader = pa.ipc.open_stream(self._messages)
                 return None
