@@ -12,16 +12,11 @@ from streamq.plan.dataflow import First
 
 
 class FirstOperator:
-    """Counts rows. Once `is_done`, nothing will ever come out any more."""
+    """Counts rows. Whoever reads the query ends it with the last row of the limit."""
 
     def __init__(self, node: First, context: OperatorContext) -> None:
         self._node = node
         self._seen = 0
-
-    @property
-    def is_done(self) -> bool:
-        """All rows have passed: the query can end."""
-        return self._seen >= self._node.offset + self._node.limit
 
     def process(self, inputs: Sequence[Delta], epoch: Epoch) -> Delta:
         (delta,) = inputs

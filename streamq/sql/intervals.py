@@ -32,13 +32,10 @@ class _Moment:
     plus_us: int
 
 
-def find_bound(
-    conditions: Iterable[exp.Expr], right: str, leaf_of: Callable[[str], str | None], is_event_time: IsEventTime
-) -> FoundBound | None:
+def find_bound(conditions: Iterable[exp.Expr], right: str, is_event_time: IsEventTime) -> FoundBound | None:
     """Find the bound that conditions, whose columns are qualified, set between the relation `right` and one before it.
 
-    `leaf_of` gives the leaf of an alias, None if it is none before. A bound without one of its ends is none, and equal times are
-    a key: rows are not late for it.
+    A bound without one of its ends is none, and equal times are a key: rows are not late for it.
     """
     ends: dict[tuple[exp.Column, exp.Column], _Ends] = {}
     for condition in conditions:
@@ -53,9 +50,8 @@ def find_bound(
             elif other.column.table == right != one.column.table:
                 ends.setdefault((one.column, other.column), _Ends()).add_lower(-room, condition)
     for (left, mine), found in ends.items():
-        leaf = leaf_of(left.table)
-        if found.lowers and found.uppers and leaf is not None:
-            bound = TimeBound(leaf, sql_of(left), sql_of(mine), max(found.lowers), min(found.uppers))
+        if found.lowers and found.uppers:
+            bound = TimeBound(sql_of(left), sql_of(mine), max(found.lowers), min(found.uppers))
             return FoundBound(bound, left, mine, tuple(found.conditions))
     return None
 

@@ -114,7 +114,7 @@ def bound_in_time(
 
         said = [*on, *conditions] if join.kind in ("inner", "cross") else on
         known = join.kind in _TIME_BOUND and not join.as_of_now
-        found = find_bound(said, right.alias, names.get, is_time) if known else None
+        found = find_bound(said, right.alias, is_time) if known else None
         if found is None:
             bound.append(join)
             continue

@@ -106,11 +106,10 @@ class Join:
 class TimeBound:
     """A bound between the event times of two leaves: `lower_us` <= right - left <= `upper_us`, both inclusive.
 
-    `left` and `right` are the time expressions over the names that the user gave, `left_leaf` names the leaf that `left` reads.
+    `left` and `right` are the time expressions over the names that the user gave.
     The condition is also in ON or WHERE.
     """
 
-    left_leaf: str
     left: str
     right: str
     lower_us: int

@@ -215,17 +215,13 @@ class Catalog:
         """
         return self._writable(name).insertion(data)
 
-    def insert_columns(self, name: str, columns: Sequence[str], table: pa.Table) -> InsertResult:
-        """Insert the rows of a query into the columns that an INSERT names, in this order; without names into all columns.
+    def insertion_columns(self, name: str, columns: Sequence[str], table: pa.Table) -> Insertion:
+        """Convert the rows of a query for the columns that an INSERT names, in this order; without names for all columns.
 
         Raises:
             BindError: as for `check_insert`.
-            SourceError, ResourceLimit: as for `insert`.
+            SourceError: as for `insertion`.
         """
-        return write(self.insertion_columns(name, columns, table))
-
-    def insertion_columns(self, name: str, columns: Sequence[str], table: pa.Table) -> Insertion:
-        """Do for `insert_columns` what `insertion` does for `insert`."""
         names = self.check_insert(name, columns, table.num_columns)
         return self.insertion(name, table.rename_columns(names))
 

@@ -16,6 +16,7 @@ from streamq.sql.statements import ColumnDef, CreateSource, CreateTable, Delete,
 from streamq.storage.barriers import Reached
 from streamq.storage.catalog import Catalog, View
 from streamq.storage.feeds import Wanted
+from streamq.storage.insertion import write
 
 ID = pa.schema([("id", pa.int32())])
 
@@ -131,8 +132,8 @@ def test_writes_by_name(catalog: Catalog) -> None:
     """Sources and tables take rows; the sequence counts every write to any relation."""
     start = catalog.sequence
     assert catalog.insert("orders", {"id": 1}).rows == 1
-    assert catalog.insert_columns("people", ("N", "id"), pa.table({"a": [10], "b": [1]})).rows == 1
-    assert catalog.insert_columns("people", (), pa.table({"x": [2], "y": [20]})).rows == 1
+    assert write(catalog.insertion_columns("people", ("N", "id"), pa.table({"a": [10], "b": [1]}))).rows == 1
+    assert write(catalog.insertion_columns("people", (), pa.table({"x": [2], "y": [20]}))).rows == 1
     assert catalog.update(Update("", "people", (("n", "n + 1"),), None)) == 2
     assert catalog.delete(Delete("", "people", "id = 2")) == 1
     assert catalog.cut(["People"]).snapshots()["People"].read(None, ["id", "n"]).table.to_pylist() == [{"id": 1, "n": 11}]  # type: ignore[union-attr]
@@ -149,7 +150,7 @@ def test_writes_to_what_takes_none_are_refused(catalog: Catalog) -> None:
     with pytest.raises(SourceError, match="can be finished"):
         catalog.finish("people")
     with pytest.raises(BindError, match="gives 1 column for 2"):
-        catalog.insert_columns("people", (), pa.table({"x": [2]}))
+        catalog.insertion_columns("people", (), pa.table({"x": [2]}))
 
 
 def test_statistics(catalog: Catalog) -> None:

@@ -70,7 +70,6 @@ load = _instruction(_reader(ir.IntType(64), types.int64))
 load_4 = _instruction(_reader(ir.IntType(32), types.int64))
 load_1 = _instruction(_reader(ir.IntType(8), types.int64))
 store = _instruction(_writer(ir.IntType(64)))
-store_4 = _instruction(_writer(ir.IntType(32)))
 store_1 = _instruction(_writer(ir.IntType(8)))
 
 
