@@ -17,7 +17,7 @@ from streamq.config.tokens import Tokens
 from streamq.database import Database
 from streamq.engine import connect
 from streamq.errors import SourceError, StreamqError
-from streamq.server import console
+from streamq.server import console, openapi
 from streamq.server.counting import CountRequests
 from streamq.server.guard import Guard
 from streamq.server.logs import RequestLog, note
@@ -67,7 +67,7 @@ def app(
             finally:
                 service.database = None
 
-    routes = [*ROUTES, *console.routes()]
+    routes = [*ROUTES, openapi.route(ROUTES, has_tokens=tokens is not None), *console.routes()]
     counting = Middleware(CountRequests, requests=service.requests)
     middleware = [counting, Middleware(RequestLog), Middleware(ReadToTheEnd), Middleware(Guard, service=service)]
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=_HANDLERS, middleware=middleware)
