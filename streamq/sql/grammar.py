@@ -14,6 +14,7 @@ from sqlglot.tokenizer_core import TokenType
 from streamq.errors import UnsupportedError
 from streamq.sql.clauses import QUERY_STARTS, ClauseParser
 from streamq.sql.options import QUERY_OPTIONS
+from streamq.sql.own_table import check_reads
 from streamq.sql.statements import (
     ColumnDef,
     CreateSink,
@@ -148,7 +149,7 @@ class StatementParser(ClauseParser):
                 self.reject("a source has one WATERMARK", token)
             column = self.name("a column")
             self.expect("AS")
-            watermarks.append((column, self._expression_text()))
+            watermarks.append((column, self._expression_text(None)))
 
         self.wrapped(read)
         if not columns:
@@ -239,33 +240,36 @@ class StatementParser(ClauseParser):
         self._advance()
         table = self.name("a table")
         self.expect("SET")
-        assignments = [self._assignment()]
+        assignments = [self._assignment(table)]
         while self._match(TokenType.COMMA):
-            assignments.append(self._assignment())
-        return Update(self.whole(), table, tuple(assignments), self._where())
+            assignments.append(self._assignment(table))
+        return Update(self.whole(), table, tuple(assignments), self._where(table))
 
-    def _assignment(self) -> tuple[str, str]:
+    def _assignment(self, table: str) -> tuple[str, str]:
         column = self.name("a column")
         self.expect("=")
-        return column, self._expression_text()
+        return column, self._expression_text(table)
 
     def _delete(self) -> Delete:
         self._advance()
         self.expect("FROM")
-        return Delete(self.whole(), self.name("a table"), self._where())
+        table = self.name("a table")
+        return Delete(self.whole(), table, self._where(table))
 
-    def _where(self) -> str | None:
-        condition = self._expression_text() if self._match(TokenType.WHERE) else None
+    def _where(self, table: str) -> str | None:
+        condition = self._expression_text(table) if self._match(TokenType.WHERE) else None
         if self._curr:
             self.reject(
                 f"{self._curr.text!r} is not expected here", hint="UPDATE and DELETE have one table and WHERE; use subqueries in it"
             )
         return condition
 
-    def _expression_text(self) -> str:
+    def _expression_text(self, table: str | None) -> str:
         start = self._curr
-        if not start or self._parse_disjunction() is None:
+        tree = self._parse_disjunction() if start else None
+        if tree is None:
             self.reject(f"expected an expression{self.instead()}", start)
+        check_reads(tree, table, self.sql)
         return self.text_of(start)
 
     # The rest

@@ -5,7 +5,9 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
-from streamq.errors import BindError
+from streamq.errors import BindError, SqlError
+from streamq.sql.parse import parse_one
+from streamq.sql.statements import CreateSource
 from streamq.storage.feeds import WATERMARK
 from streamq.storage.session import private_session
 from streamq.storage.text import did_you_mean, identifier, type_name
@@ -20,6 +22,7 @@ def event_time(name: str, schema: pa.Schema, watermark: str) -> tuple[str, str]:
         BindError: there is no such column, or the expression is no timestamp.
     """
     _check_free(name, schema, None)
+    _check_text(name, watermark)
     times = [field for field in schema if pa.types.is_timestamp(field.type)]
     with private_session() as con:
         for field in () if _binds(con, f"SELECT ({watermark})") else times:
@@ -35,6 +38,16 @@ def event_time(name: str, schema: pa.Schema, watermark: str) -> tuple[str, str]:
         f"the watermark {watermark!r} of {name} is not a timestamp made of one of its timestamp columns ({columns})",
         hint=_HINT,
     )
+
+
+def _check_text(name: str, watermark: str) -> None:
+    """Check that a text is one expression and reads nothing but its row, before DuckDB gets to see it."""
+    try:
+        parsed = parse_one(f"CREATE SOURCE w (t TIMESTAMP, WATERMARK FOR t AS {watermark})")
+    except SqlError as error:
+        raise BindError(f"the watermark {watermark!r} of {name} cannot be used: {error.message}", hint=_HINT) from None
+    if not isinstance(parsed, CreateSource) or parsed.watermark is None or parsed.watermark[1] != watermark.strip():
+        raise BindError(f"the watermark {watermark!r} of {name} is not one expression", hint=_HINT)
 
 
 def _binds(con: duckdb.DuckDBPyConnection, sql: str) -> bool:

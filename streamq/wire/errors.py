@@ -8,6 +8,7 @@ from typing import Any
 from streamq import errors
 from streamq.errors import (
     ConnectionLost,
+    DataError,
     QueryCancelled,
     QueryTimeout,
     ResourceLimit,
@@ -28,6 +29,7 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (Unauthorized, 401),
     (QueryCancelled, 409),
     (SourceError, 422),
+    (DataError, 422),
     (QueryTimeout, 504),
     (WorkerCrashed, 503),
     (ConnectionLost, 503),

@@ -1,0 +1,46 @@
+"""What the expressions of UPDATE, DELETE and WATERMARK may read: their own rows, and nothing outside the database.
+
+DuckDB evaluates them as they are written, in the session that has the table; so what is in that session besides must not be named.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from streamq.errors import BindError
+from streamq.sql.diagnostics import find_word
+from streamq.sql.functions import OUTSIDE, TABLE_FUNCTIONS, calls, function_name
+from streamq.sql.positions import place
+from streamq.sql.tables import map_tables
+from streamq.sql.text import sql_of
+
+
+def check_reads(tree: exp.Expr, table: str | None, sql: str) -> None:
+    """Check what an expression of a statement names, with its subqueries. `table` is the one that it may read, None for none.
+
+    Raises:
+        BindError: a function that reads outside the database, or something else than the table.
+    """
+    for _, name in calls(tree):
+        if name in OUTSIDE:
+            raise _error(sql, f"{name}() reads outside the database", name, "SQL names relations of the catalog only")
+
+    def check_table(read: exp.Table, _: frozenset[str]) -> None:
+        if isinstance(read.this, exp.Func):
+            name = function_name(read.this)
+            if name not in TABLE_FUNCTIONS:
+                known = f"table functions: {', '.join(sorted(TABLE_FUNCTIONS))}"
+                raise _error(sql, f"{name or sql_of(read)}() cannot be used as a table", name, known)
+        elif table is None:
+            raise _error(sql, f"{sql_of(read)} cannot be read here", read.name, "a watermark is computed from a row alone")
+        elif not isinstance(read.this, exp.Identifier) or read.db or read.name.lower() != table.lower():
+            message = f"{sql_of(read)} cannot be read here: UPDATE and DELETE read their own table, {table}"
+            raise _error(sql, message, read.name, "query it first, and give what it says as parameters")
+
+    map_tables(tree, check_table)
+
+
+def _error(sql: str, message: str, word: str, hint: str) -> BindError:
+    offset = find_word(sql, word) if word else None
+    line, column = place(sql, offset) if offset is not None else (None, None)
+    return BindError(message, sql=sql, line=line, column=column, hint=hint)
