@@ -59,15 +59,15 @@ class ChangeWriter:
             return []
         match self.changelog:
             case _ if self._ready:
-                rows = _deletes_first(joined(waiting).rows, self.schema)
+                changes = [_deletes_first(joined(waiting).rows, self.schema)]
             case "append":
-                rows = _added(joined(waiting))
+                changes = [_added(delta) for delta in _runs(waiting, self._batch_rows // 2)]
             case "retract":
-                rows = _retraction(_net(waiting))
+                changes = [_retraction(_net(waiting))]
             case "upsert":
                 assert self.key is not None
-                rows = _upsert(_net(waiting), [self._columns.get_field_index(name) for name in self.key])
-        return list(_cut(_conform(rows, self.schema), self._batch_rows))
+                changes = [_upsert(_net(waiting), [self._columns.get_field_index(name) for name in self.key])]
+        return [batch for rows in changes for batch in _cut(_conform(rows, self.schema), self._batch_rows)]
 
     def save(self) -> Delta | None:
         """Give what was added and has not been written."""
@@ -80,6 +80,18 @@ class ChangeWriter:
     def empty(self) -> pa.RecordBatch:
         """Give a batch without rows."""
         return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in self.schema], schema=self.schema)
+
+
+def _runs(deltas: Sequence[Delta], rows: int) -> Iterator[Delta]:
+    """Put deltas behind each other until they have so many rows: to join larger ones would copy them for nothing."""
+    run: list[Delta] = []
+    for delta in deltas:
+        run.append(delta)
+        if sum(part.num_rows for part in run) >= rows:
+            yield joined(run)
+            run = []
+    if run:
+        yield joined(run)
 
 
 def _net(deltas: Sequence[Delta]) -> Delta:
