@@ -83,8 +83,8 @@ def test_batches_are_bounded() -> None:
 def test_small_parts_of_an_append_changelog_share_a_batch() -> None:
     """What partitions give comes in their order: small parts together, large ones as they are."""
     changes = writer("append", batch_rows=4)
-    changes.add([delta(("a", 1, 1)), delta(("b", 1, 1)), delta(("c", 1, 3)), delta(("d", 1, 1))])
-    assert [batch.column("k").to_pylist() for batch in changes.write()] == [["a", "b"], ["c", "c", "c"], ["d"]]
+    changes.add([delta(("a", 1, 1)), delta(("b", 1, 1)), delta(("c", 1, 1), ("d", 1, 2)), delta(("e", 1, 1))])
+    assert [batch.column("k").to_pylist() for batch in changes.write()] == [["a", "b"], ["c", "d", "d"], ["e"]]
 
 
 def test_epochs_that_wait_are_made_net_together() -> None:
