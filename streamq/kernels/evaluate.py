@@ -2,7 +2,7 @@
 
 A prepared query has a DuckDB connection of its own, on which its tables are objects that give DuckDB whatever batch they hold now.
 So a call swaps batches and reads a view; nothing is registered, parsed or copied in between. Only a query with parameters, which no view
-can have, is parsed each time.
+can have, is parsed each time. Simple queries of one table are computed without DuckDB (`direct`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import duckdb
 import pyarrow as pa
 
 from streamq.errors import ResourceLimit
-from streamq.kernels.session import Session, translate
+from streamq.kernels.direct import direct
+from streamq.kernels.session import LazySession, Session, translate
 
 MOST_ROWS = 1 << 30
 """A batch of a result may have any number of rows: results are as large as an epoch."""
@@ -24,7 +25,7 @@ VIEW = '"#query"'
 class Evaluator:
     """Prepares SQL on a session. Belongs to one thread at a time, as does all that it prepared."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session | LazySession) -> None:
         self._session = session
         self._prepared: list[Prepared] = []
 
@@ -71,6 +72,7 @@ class Prepared:
             if not self._parameters:
                 connection.execute(f"CREATE TEMP VIEW {VIEW} AS {sql}")
                 self._sql = f"FROM {VIEW}"
+            self._direct = direct(connection, sql, inputs)
         except duckdb.Error as error:
             raise translate(error, what) from error
         self._relation: Any = None
@@ -88,6 +90,9 @@ class Prepared:
         for name, rows in inputs.items():
             self._slots[name].rows = rows
         try:
+            match list(inputs.values()):
+                case [pa.RecordBatch() as rows] if self._direct is not None:
+                    return self._direct(rows)
             return _single(self._bound(values).to_arrow_table(MOST_ROWS), self._what)
         except (duckdb.Error, pa.ArrowException, OSError, MemoryError) as error:
             raise translate(error, self._what) from error
