@@ -60,7 +60,8 @@ class CsvWriter:
         self._text = JsonLines(schema)
         self._header = pa.csv.WriteOptions(include_header=True)
         self._body = pa.csv.WriteOptions(include_header=False)
-        self._write(pa.RecordBatch.from_pylist([], schema), self._header)
+        # Of nulls: from a list, even an empty one, pyarrow would make it with pandas, which takes long to import.
+        self._write(pa.RecordBatch.from_arrays([pa.nulls(0, kind) for kind in schema.types], schema=schema), self._header)
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._write(batch, self._body)

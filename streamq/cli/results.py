@@ -17,7 +17,6 @@ from streamq.cli.progress import ProgressShown, measure_stream
 from streamq.cli.sink import ByteSink
 from streamq.cli.table import Excerpt, table_text
 from streamq.cli.terminal import Terminal
-from streamq.cli.watch import Watch
 from streamq.cli.wording import count
 from streamq.execution.stream import QueryBatchStream
 from streamq.sql.order import OutputTerm
@@ -93,6 +92,9 @@ class Results:
             StreamqError: the query failed.
             OSError: the output cannot be written.
         """
+        # Brings the compiled kernels, which nothing else here needs.
+        from streamq.cli.watch import Watch
+
         await Watch(stream, order, self._terminal, self._max_rows, self.write_text).run()
 
     async def _write_batches(self, stream: QueryBatchStream) -> None:

@@ -143,7 +143,8 @@ def query_metadata(schema: pa.Schema) -> tuple[pa.Schema, Any]:
 
 def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
     """Make a batch without rows."""
-    return pa.RecordBatch.from_arrays([pa.array([], kind) for kind in schema.types], schema=schema)
+    # Of nulls: from a list, even an empty one, pyarrow would make it with pandas, which takes long to import.
+    return pa.RecordBatch.from_arrays([pa.nulls(0, kind) for kind in schema.types], schema=schema)
 
 
 def table_to_text(table: pa.Table) -> str:
