@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.abc
 import anyio.lowlevel
 
 from streamq.cli.arguments import ServeCommand, UsageError
@@ -67,7 +68,7 @@ async def _serve(settings: ServeSettings) -> None:
                         await db.register(relation.name, relation.paths, watermark=relation.watermark)
                     application = app(db, limits=settings.limits, tokens=tokens, hosts=config.hosts)
                     async with anyio.create_task_group() as beside:
-                        beside.start_soon(_renew_on_signal, config, application.state.service, tls)
+                        await beside.start(_renew_on_signal, config, application.state.service, tls)
                         run = partial(serve, application, listener, tls=tls, insecure=config.insecure, grace_s=config.shutdown_s)
                         await run(until=stop.wait, ready=_tell)
                         beside.cancel_scope.cancel()
@@ -85,11 +86,15 @@ def _tls(config: ServiceConfig) -> ssl.SSLContext | None:
     return server_context(config.certificate, config.private_key, config.client_ca)
 
 
-async def _renew_on_signal(config: ServiceConfig, service: Service, tls: ssl.SSLContext | None) -> None:
+async def _renew_on_signal(
+    config: ServiceConfig, service: Service, tls: ssl.SSLContext | None, *, task_status: anyio.abc.TaskStatus[None]
+) -> None:
     """Read tokens and certificates anew when SIGHUP says so. What cannot be read leaves them as they were."""
     if not hasattr(signal, "SIGHUP"):
+        task_status.started()
         return
     with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
         async for _ in signals:
             _renew(config, service, tls)
 
