@@ -210,6 +210,8 @@ def names() -> Names:
         (r"\d us", "", ["users"]),
         ("\\", "", list(NAMES)),
         ("SELECT u", " FROM clicks", ["url", "users", "unbounded", "union", "update", "using"]),
+        ("SELECT ui", "", ["uid"]),
+        ("SELECT ui", " FROM clicks", []),
         ("SELECT clicks.u", " FROM clicks", ["url"]),
         ("SELECT c.", " FROM users AS u JOIN clicks AS c", ["url", "at"]),
         ("SELECT x.", " FROM clicks AS c", []),

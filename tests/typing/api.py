@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, assert_type
@@ -16,6 +17,8 @@ async def connecting() -> None:
         assert_type(db, streamq.Database)
     async with streamq.connect(executor="process", workers=2, target_partitions=8):
         pass
+    async with streamq.connect("https://host:8471", token="…", tls=ssl.create_default_context()) as remote:
+        assert_type(remote, streamq.Database)
 
 
 async def reading(db: streamq.Database) -> None:

@@ -73,10 +73,10 @@ class Names:
         return None
 
     def _columns_in(self, text: str) -> list[str]:
-        """Give the columns of the relations that a text names."""
+        """Give the columns of the relations that a text names; of all, as long as it names none."""
         words = {word.lower() for word in re.findall(r"\w+", text)}
-        columns = (column for name, columns in self._relations.items() if name.lower() in words for column in columns)
-        return list(dict.fromkeys(columns))
+        named = [name for name in self._relations if name.lower() in words]
+        return list(dict.fromkeys(column for name in named or self._relations for column in self._relations[name]))
 
 
 def load_functions() -> tuple[str, ...]:

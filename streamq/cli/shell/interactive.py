@@ -74,6 +74,8 @@ class Interactive:
             task_status.started()
             async for _ in signals:
                 if self._running is not None:
+                    # What comes next begins behind the ^C that the terminal shows.
+                    self._session.note("")
                     self._running.cancel()
 
     async def _learn_names(self) -> None:
