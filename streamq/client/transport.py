@@ -10,9 +10,11 @@ from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any
 
+import anyio
 import httpx
 
 from streamq.errors import ConnectionLost, StreamqError
+from streamq.flow.scopes import one_error
 from streamq.wire import arrow
 from streamq.wire.errors import error_of
 
@@ -122,16 +124,27 @@ class Transport:
         raise self._refusal(response.status_code, text)
 
     async def _upload(self, request: httpx.Request, body: AsyncGenerator[bytes]) -> httpx.Response:
-        async with aclosing(body):
-            request.stream = sent = _Body(body)
-            if not self.url.startswith("https:"):
-                request.extensions["trace"] = sent.notice_connection
-                return await self._uploads.send(request, stream=True)
-            # What a server sends of its own accord behind a handshake is no answer. It is read with the answer to another request.
-            async with self._new_client() as client:
-                sent.watch((await client.get("/healthz", timeout=READING_TIMEOUT_S)).extensions["network_stream"])
-                request.extensions["trace"] = sent.notice_other_connection
-                return await client.send(request)
+        responses: list[httpx.Response] = []
+        try:
+            async with aclosing(body), anyio.create_task_group() as tasks:
+                request.stream = sent = _Body(body)
+                tasks.start_soon(sent.watch, name="streamq: answer to an upload")
+                responses.append(await self._send_watched(request, sent))
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            error = one_error(group)
+            raise error from error.__cause__
+        return responses[0]
+
+    async def _send_watched(self, request: httpx.Request, sent: _Body) -> httpx.Response:
+        if not self.url.startswith("https:"):
+            request.extensions["trace"] = sent.notice_connection
+            return await self._uploads.send(request, stream=True)
+        # What a server sends of its own accord behind a handshake is no answer. It is read with the answer to another request.
+        async with self._new_client() as client:
+            sent.connected((await client.get("/healthz", timeout=READING_TIMEOUT_S)).extensions["network_stream"])
+            request.extensions["trace"] = sent.notice_other_connection
+            return await client.send(request)
 
     @contextmanager
     def failures(self, lost: str = "") -> Iterator[None]:
@@ -158,33 +171,55 @@ class Transport:
 
 
 class _Body(httpx.AsyncByteStream):
-    """A body that is sent as it is made, until the service answers: it then wants no more, and says why."""
+    """A body that is sent as it is made, until the service answers: it then wants no more, and says why.
+
+    That is noticed at once, however long the next piece is still waited for.
+    """
 
     def __init__(self, pieces: AsyncGenerator[bytes]) -> None:
         self._pieces = pieces
         self._connection: Any = None
+        self._connected = anyio.Event()
+        self._answered = False
+        self._waiting = anyio.CancelScope()
 
-    def watch(self, connection: Any) -> None:
-        """Look at a connection of httpcore's for the answer."""
+    def connected(self, connection: Any) -> None:
+        """Say which connection of httpcore's it is that the body is sent on."""
         self._connection = connection
+        self._connected.set()
 
     async def notice_connection(self, event: str, info: Mapping[str, Any]) -> None:
         """Be told by httpcore what it does: it connects."""
         if event == "connection.connect_tcp.complete":
-            self._connection = info["return_value"]
+            self.connected(info["return_value"])
 
     async def notice_other_connection(self, event: str, info: Mapping[str, Any]) -> None:
-        """Be told by httpcore that it takes another connection than that which is watched."""
+        """Be told by httpcore that it takes another connection after all, of which is not known when there is an answer on it."""
         if event == "connection.connect_tcp.started":
-            self._connection = None
+            self._connection, self._answered = None, False
+
+    async def watch(self) -> None:
+        """Wait for the answer, and tell who waits for the next piece."""
+        await self._connected.wait()
+        connection = self._connection
+        # A descriptor of its own: an event loop lets only one wait for each.
+        descriptor = connection.get_extra_info("socket").dup()
+        try:
+            await anyio.wait_readable(descriptor)
+        finally:
+            descriptor.close()
+        if connection is self._connection:
+            self._answered = True
+            self._waiting.cancel()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._connection is not None and self._connection.get_extra_info("is_readable"):
-            raise StopAsyncIteration
-        return await anext(self._pieces)
+        if not self._answered:
+            with anyio.CancelScope() as self._waiting:
+                return await anext(self._pieces)
+        raise StopAsyncIteration
 
 
 class _Whole(httpx.AsyncByteStream):

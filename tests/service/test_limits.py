@@ -314,11 +314,9 @@ async def test_what_a_shutdown_waits_for_and_what_it_ends(home: streamq.Database
     stop, sending = anyio.Event(), anyio.Event()
 
     async def rows() -> AsyncIterator[pa.Table]:
-        while True:
-            yield pa.table({"n": [1]})
-            sending.set()
-            # Pushed now and then, for ever.
-            await anyio.sleep(0.02)
+        yield pa.table({"n": [1]})
+        sending.set()
+        await anyio.sleep_forever()
 
     async def push(db: streamq.Database) -> None:
         with pytest.raises(streamq.ConnectionLost, match="the service was shut down before the request had completed"):
@@ -343,4 +341,4 @@ async def test_what_a_shutdown_waits_for_and_what_it_ends(home: streamq.Database
                 await home.insert("events", [{"n": 7}])
                 await home.finish("events")
                 assert (await stream.read_all()).to_pylist() == [{"n": 7}]
-    assert (await home.fetch("SELECT n FROM pushed")).num_rows >= 1
+    assert (await home.fetch("SELECT n FROM pushed")).num_rows == 1
