@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from streamq.storage.memory import ROW_COLUMN
 from streamq.storage.versions import TableVersion
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Change:
     """What one write changed: whole rows, no row both removed and added."""
 
@@ -31,7 +32,7 @@ class Change:
         """How many rows were removed and added."""
         return int(self.removed.num_rows + self.added.num_rows)
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """How many bytes they take."""
         return int(self.removed.nbytes + self.added.nbytes)
@@ -147,9 +148,10 @@ class TableFeed:
             self._went += change.bytes
         self._table.taken()
         self._given += change.rows
-        (changed,) = pa.concat_tables([change.removed, change.added]).combine_chunks().to_batches()
+        # Projected first: what the query does not read is not copied.
+        changed = [self._project(batch) for rows in (change.removed, change.added) for batch in rows.to_batches()]
         weights = np.repeat(np.array([-1, 1]), [change.removed.num_rows, change.added.num_rows])
-        return Delta(self._project(changed), weights)
+        return Delta(pa.concat_batches(changed), weights)
 
     def bookmark(self) -> Bookmark:
         """Tell what was seen: the rows that there are now, less what waits. Reads all of them."""

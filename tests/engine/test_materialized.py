@@ -248,7 +248,7 @@ async def test_fifty_followers_and_one_that_stalls(db: streamq.Database) -> None
     """A follower that reads nothing delays nobody, and what waits for it is bounded by the view, not by what has happened."""
     await db.execute("CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT, text VARCHAR)")
     await db.execute("CREATE MATERIALIZED VIEW v AS SELECT id, n, text FROM t")
-    size, width, writes = 50, 20_000, 20
+    size, width, writes = 50, 40_000, 10
 
     async def write(n: int) -> None:
         await db.insert("t", pa.table({"id": range(size), "n": [n] * size, "text": [f"{n}" + "x" * width] * size}))
