@@ -123,7 +123,11 @@ async def test_own_queries_and_those_of_others(url: str, home: streamq.Database)
                 await writer.cancel(stream.query_id)
             assert not await writer.cancel("q77")
             assert await reader.cancel(stream.query_id)
-        async with reader.query("SELECT n FROM events EMIT CHANGES") as stream:
+        async with reader.query("SELECT n FROM events EMIT CHANGES") as stream, client(url, "admin") as http:
+            secrets = [secret for token, line in PASSWORDS.values() for secret in (token, line.rpartition(":")[2])]
+            for path in ("/metrics", "/v1/queries", f"/v1/queries/{stream.query_id}", "/v1/statistics", "/v1/relations", "/openapi.json"):
+                answer = await http.get(path)
+                assert (answer.status_code, any(secret in answer.text for secret in secrets)) == (200, False)
             assert await admin.cancel(stream.query_id)
             with pytest.raises(streamq.QueryCancelled):
                 await anext(stream)
