@@ -38,7 +38,7 @@ def _tls(service: ServiceOptions) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=service.ca_file)
         if service.cert_file is not None:
-            reading = service.cert_file
+            reading = service.cert_file + (f" with the key {service.key_file}" if service.key_file else "")
             # A password would be asked for on the terminal, in the middle of everything.
             context.load_cert_chain(service.cert_file, service.key_file, password=lambda: "")
     except OSError as error:

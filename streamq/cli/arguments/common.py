@@ -18,7 +18,7 @@ exit codes:
   1    a query or its data failed
   2    the command line or the SQL is wrong
   3    the timeout passed
-  4    the service cannot be reached, broke off, or does not know the token
+  4    the service cannot be reached, broke off, or refuses the token
   130  interrupted (Ctrl-C): everything was cancelled
   141  nobody reads the output any more
 """
