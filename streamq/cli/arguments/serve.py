@@ -81,7 +81,9 @@ def add_serve(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add `streamq serve`."""
     parser = add_command(commands, "serve", "offer a database over HTTP", _HELP, examples=_EXAMPLES)
     add_register(parser)
-    parser.add_argument("--config", metavar="FILE", help="the configuration (default: what STREAMQ_CONFIG names, else streamq.toml, if it is there)")
+    parser.add_argument(
+        "--config", metavar="FILE", help="the configuration (default: what STREAMQ_CONFIG names, else streamq.toml, if it is there)"
+    )
     parser.add_argument("--print-config", action="store_true", help="show all settings with where they were set, and end")
     _add_settings(parser.add_argument_group("who may use it, and how it listens"), ServiceConfig)
     _add_settings(parser.add_argument_group("limits"), Limits)
