@@ -15,11 +15,11 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 class Limits:
     """What one service takes, and what it gives.
 
-    `max_request_bytes` bounds a request in JSON, `max_sql_bytes` the SQL in it, `max_insert_bytes` the rows that are written at once (a
-    batch, or the table of an insert that is atomic), `max_register_bytes` an uploaded relation. `max_queries` are answered at a time,
-    `max_queries_per_token` of one token. A snapshot query, a statement and EXPLAIN ANALYZE end after `max_query_s`, a snapshot query once
-    it has given `max_result_bytes`; None is no limit. A client that takes nothing, or sends nothing of a request in JSON, for `stall_s` is
-    given up. A follower of server-sent events hears something every `keep_alive_s`, so that no proxy takes it for dead.
+    `max_request_bytes` bounds a request in JSON, `max_insert_bytes` the rows that are written at once (a batch, or the table of an insert
+    that is atomic), `max_register_bytes` an uploaded relation, `max_upload_bytes` what all these hold together. `max_queries` are answered
+    at a time, `max_queries_per_token` of one token. A snapshot query, a statement and EXPLAIN ANALYZE end after `max_query_s`, a snapshot
+    query once it has given `max_result_bytes`; None is no limit. A client that takes nothing, or sends nothing of a request in JSON, for
+    `stall_s` is given up. A follower of server-sent events hears something every `keep_alive_s`, so that no proxy takes it for dead.
     """
 
     max_request_bytes: int = field(default=4 << 20, metadata=about("the largest request in JSON", metavar="BYTES", least=1))
@@ -28,6 +28,7 @@ class Limits:
     )
     max_insert_bytes: int = field(default=256 << 20, metadata=about("the most rows that are written at once", metavar="BYTES", least=1))
     max_register_bytes: int = field(default=1 << 30, metadata=about("the largest relation that is uploaded", metavar="BYTES", least=1))
+    max_upload_bytes: int = field(default=2 << 30, metadata=about("what all uploads together may hold", metavar="BYTES", least=1))
     max_queries: int = field(default=2_000, metadata=about("queries that are answered at a time", metavar="N", least=1))
     max_queries_per_token: int | None = field(default=None, metadata=about("of these, of one token", metavar="N", least=1))
     max_result_bytes: int | None = field(default=None, metadata=about("the largest result of a snapshot query", metavar="BYTES", least=1))

@@ -82,8 +82,9 @@ async def insert(request: Request) -> Response:
     service = _service(request)
     name, limit = request.path_params["name"], service.limits.max_insert_bytes
     if content_type(request) == arrow.CONTENT_TYPE and request.query_params.get("whole") == "true":
-        table = await whole_table(request, limit)
-        return JSONResponse(to_json(await while_connected(request.receive, lambda: service.database.insert(name, table))))
+        with service.uploading() as take:
+            table = await whole_table(request, limit, take)
+            return JSONResponse(to_json(await while_connected(request.receive, lambda: service.database.insert(name, table))))
     pieces: AsyncIterator[object]
     match content_type(request):
         case arrow.CONTENT_TYPE:
@@ -109,7 +110,8 @@ async def register(request: Request) -> Response:
     service = _service(request)
     if content_type(request) != arrow.CONTENT_TYPE:
         raise HTTPException(415, f"a relation is registered as {arrow.CONTENT_TYPE}")
-    table = await whole_table(request, service.limits.max_register_bytes)
+    with service.uploading() as take:
+        table = await whole_table(request, service.limits.max_register_bytes, take)
     name = request.path_params["name"]
     try:
         await service.database.register(name, table, watermark=request.query_params.get("watermark"))

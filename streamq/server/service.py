@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -45,6 +45,8 @@ class Service:
         self._answers: dict[int, Answer] = {}
         self._callers: Counter[str] = Counter()
         self.requests = Requests()
+        # One that is as large as it may be always has room.
+        self._upload_bytes = max(limits.max_upload_bytes, limits.max_insert_bytes, limits.max_register_bytes)
         self._work: set[anyio.CancelScope] = set()
         self._changed = anyio.Event()
 
@@ -104,6 +106,31 @@ class Service:
             finally:
                 self._work.remove(scope)
                 self._changed.set()
+
+    @contextmanager
+    def uploading(self) -> Iterator[Callable[[int], None]]:
+        """Count the bytes of an upload that is held whole, and give what is told of them.
+
+        Raises:
+            ResourceLimit: from that, where all uploads together hold as much as they may.
+        """
+        held = 0
+
+        def take(size: int) -> None:
+            nonlocal held
+            if size > self._upload_bytes:
+                raise ResourceLimit(
+                    f"other uploads hold the {self.limits.max_upload_bytes:,} bytes that this service has for them (max_upload_bytes); "
+                    "try again later",
+                    retryable=True,
+                )
+            held += size
+            self._upload_bytes -= size
+
+        try:
+            yield take
+        finally:
+            self._upload_bytes += held
 
     def answer(self, query_id: str) -> Answer | None:
         """Give a query that is being answered."""

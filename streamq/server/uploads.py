@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -81,8 +81,8 @@ async def csv_pieces(request: Request, max_bytes: int, schema: pa.Schema) -> Asy
                 yield await anyio.to_thread.run_sync(_csv_table, rows, names, schema)
 
 
-async def whole_table(request: Request, max_bytes: int) -> pa.Table:
-    """Read the body as an Arrow IPC stream, whole.
+async def whole_table(request: Request, max_bytes: int, take: Callable[[int], None]) -> pa.Table:
+    """Read the body as an Arrow IPC stream, whole. `take` is told of every piece, which it may refuse.
 
     Raises:
         SourceError: it is no such stream, or has no end.
@@ -96,6 +96,7 @@ async def whole_table(request: Request, max_bytes: int) -> pa.Table:
                 size += len(data)
                 if size > max_bytes:
                     raise TooLarge(f"what is to be written at once is larger than the {max_bytes:,} bytes that this service takes")
+                take(len(data))
                 batches += [decoded.batch for decoded in decoder.feed(data)]
     except NotArrow as error:
         raise SourceError(str(error)) from error

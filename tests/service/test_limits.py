@@ -77,6 +77,37 @@ async def test_sizes(home: streamq.Database) -> None:
 
 
 @on_one_loop
+async def test_uploads_at_a_time(home: streamq.Database) -> None:
+    """Who would have more of them in memory than there may be is told to come again; the room is there again when the others have gone."""
+    await home.execute("CREATE SOURCE events (n BIGINT)")
+    encoder = arrow.ArrowEncoder(pa.schema([("n", pa.int64())]))
+    body = encoder.encode(pa.record_batch({"n": range(1_000)})) + encoder.end()
+    begun, go_on = anyio.Event(), anyio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield body[:8_000]
+        begun.set()
+        await go_on.wait()
+        yield body[8_000:]
+
+    async with limited(home, max_insert_bytes=9_000, max_register_bytes=9_000, max_upload_bytes=9_000) as (_, http):
+        post = partial(http.post, "/v1/relations/events/rows", params={"whole": "true"}, headers={"content-type": arrow.CONTENT_TYPE})
+
+        async def first() -> None:
+            assert (await post(content=slowly())).status_code == 200
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(first)
+            await begun.wait()
+            with anyio.fail_after(PATIENCE_S):
+                while (answer := await post(content=body)).status_code == 200:
+                    await checkpoint()
+            assert (answer.status_code, answer.json()["class"], answer.json()["retryable"]) == (429, "ResourceLimit", True)
+            go_on.set()
+        assert (await post(content=body)).status_code == 200
+
+
+@on_one_loop
 async def test_queries_at_a_time(home: streamq.Database) -> None:
     """More than the service, or one token, may have at a time are told to come again, which clients can tell from the error."""
     await home.execute("CREATE SOURCE events (n BIGINT)")
