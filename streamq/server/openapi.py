@@ -112,7 +112,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "explain": Operation({JSON: _object(text=_TEXT)}, _RUN, body=_asked(EXPLAIN_OPTIONS, "SELECT 42 AS answer")),
     "insert": Operation(
         {JSON: _ref("InsertResult")},
-        (400, 404, 408, 413, 415, 422, 503, 507),
+        (400, 404, 408, 413, 415, 422, 429, 503, 507),
         body=_ROWS,
         parameters={"whole": {"enum": ["true", "false"]}},
     ),
@@ -121,7 +121,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "relation": Operation({JSON: _ref("Relation")}, (404, 503)),
     "register": Operation(
         {JSON: _object(rows=_COUNT)},
-        (400, 404, 408, 409, 413, 415, 422, 503, 507),
+        (400, 404, 408, 409, 413, 415, 422, 429, 503, 507),
         status=201,
         body={arrow.CONTENT_TYPE: _BINARY},
         parameters={"watermark": {"type": "string", "description": "an SQL expression, such as: ts - INTERVAL '5' SECOND"}},
