@@ -78,7 +78,10 @@ class Watch:
     async def _draw_on(self) -> None:
         while True:
             await anyio.sleep(PAGE_INTERVAL_S if self._screen is None else SCREEN_INTERVAL_S)
-            await self._draw(await self._stream.statistics())
+            statistics = await self._stream.statistics()
+            # A service that has just ended the query says no more of it than the end of the answer, which is still to be read.
+            if statistics.continuous is not None:
+                await self._draw(statistics)
 
     async def _draw(self, statistics: QueryStatistics, *, last: bool = False) -> None:
         if self._screen is not None:

@@ -177,7 +177,7 @@ def test_a_person_at_a_terminal(tmp_path: Path) -> None:
 
 @needs_linux
 def test_a_shell_that_is_ended_leaves_the_terminal_as_it_was(tmp_path: Path, service: Serving) -> None:
-    """By a signal, while it waits for a line. What another shell was told comes back with the arrow keys."""
+    """By a signal, while it waits for a line. What another shell was told comes back with the arrow keys; Ctrl-C ends a service's query."""
     (tmp_path / "streamq").mkdir()
     (tmp_path / "streamq" / "history").write_text("\n# 2026-05-01 12:00:00\n+SELECT 6 * 7 AS answer;\n")
     with at_terminal(tmp_path, "--backend", BACKENDS[-1], "--url", service.url) as (person, process, terminal):
@@ -185,6 +185,12 @@ def test_a_shell_that_is_ended_leaves_the_terminal_as_it_was(tmp_path: Path, ser
         person.sees(f"{service.url}.*streamq>")
         person.types("\x1b[A\r")
         person.sees("42.*1 row.*streamq>")
+        service.execute("CREATE SOURCE IF NOT EXISTS followed (n BIGINT)")
+        person.types("SELECT n FROM followed EMIT CHANGES;\r")
+        person.sees("epoch ")
+        person.types("\x03")
+        person.sees("cancelled.*streamq>")
+        assert service.portal.call(service.db.queries) == ()
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 143
         assert termios.tcgetattr(terminal) == before
@@ -237,6 +243,7 @@ def test_functions_that_reach_outside_are_not_offered(names: Names) -> None:
     [
         (r"\d", List()),
         (r"\d clicks;", DescribeRelation("clicks")),
+        (r'\d "my clicks"', DescribeRelation('"my clicks"')),
         (r"\watch", Switch("watch", None)),
         (r"\timing off", Switch("timing", False)),
         (r"\?", Help()),
@@ -248,7 +255,7 @@ def test_commands(line: str, command: ShellLine) -> None:
     assert parse_command(line) == command
 
 
-@pytest.mark.parametrize("line", ["\\", r"\x", r"\d a b", r"\watch maybe", r"\q now"])
+@pytest.mark.parametrize("line", ["\\", r"\x", r"\watch maybe", r"\q now"])
 def test_wrong_commands(line: str) -> None:
     """Say where the right ones are listed."""
     with pytest.raises(UsageError, match=r"\\\? lists those"):

@@ -61,17 +61,18 @@ ShellLine = List | DescribeRelation | Switch | Help | Quit
 def parse_command(line: str) -> ShellLine:
     r"""Read a command.
 
-    >>> parse_command(r"\d clicks;"), parse_command(r"\watch off")
-    (DescribeRelation(name='clicks'), Switch(what='watch', on=False))
+    >>> parse_command(r'\d "my clicks";'), parse_command(r"\watch off")
+    (DescribeRelation(name='"my clicks"'), Switch(what='watch', on=False))
 
     Raises:
         UsageError: there is none of this name, or it takes other words.
     """
-    match line.strip().rstrip(";").split():
+    said = line.strip().rstrip(";").strip()
+    match said.split():
         case ["\\d"]:
             return List()
-        case ["\\d", name]:
-            return DescribeRelation(name)
+        case ["\\d", *_]:
+            return DescribeRelation(said.removeprefix("\\d").strip())
         case ["\\watch" | "\\timing" as name, *words] if words in ([], ["on"], ["off"]):
             return Switch("watch" if name == "\\watch" else "timing", words == ["on"] if words else None)
         case ["\\?" | "\\h" | "\\help"]:
@@ -79,4 +80,4 @@ def parse_command(line: str) -> ShellLine:
         case ["\\q" | "\\quit"]:
             return Quit()
         case _:
-            raise UsageError(f"there is no command {line.strip()}: \\? lists those that there are")
+            raise UsageError(f"there is no command {said}: \\? lists those that there are")
