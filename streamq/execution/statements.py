@@ -25,7 +25,8 @@ from streamq.sql.statements import (
     Update,
 )
 from streamq.sql.tables import names_read
-from streamq.storage.catalog import Catalog, View
+from streamq.storage.catalog import Catalog
+from streamq.storage.entries import View
 
 CatalogStatement = CreateSource | CreateTable | CreateView | CreateSink | Update | Delete | Show | Describe
 _SHOWN = {"sources": ("source",), "tables": ("table",), "views": ("view", "materialized view")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -13,12 +12,13 @@ import pyarrow as pa
 from streamq.config import Config
 from streamq.errors import BindError, SourceError
 from streamq.plan.relations import Relation, RelationKind
-from streamq.sql.catalog import CatalogView, RelationInfo
+from streamq.sql.catalog import CatalogView
 from streamq.sql.statements import CreateSource, CreateTable, Delete, Parameters, Update
 from streamq.storage.bounded_feed import BoundedFeed
 from streamq.storage.commits import Commits
 from streamq.storage.cut import Cut
-from streamq.storage.feeds import Feed, Followers, Wanted
+from streamq.storage.entries import Entry, RelationState, View, how_to_drop, info_of, kind_of, said, state_of
+from streamq.storage.feeds import Feed, Wanted
 from streamq.storage.insertion import Insertion, write
 from streamq.storage.rows import InsertResult
 from streamq.storage.source import PushedSource
@@ -30,30 +30,6 @@ from streamq.storage.view import MaterializedView
 Key = TypeVar("Key")
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """A named SELECT. `reads` are the names of the relations and views in it."""
-
-    name: str
-    sql: str
-    schema: pa.Schema
-    reads: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class RelationState:
-    """What a relation holds. `inserted` counts rows ever inserted; None where rows come from elsewhere."""
-
-    name: str
-    kind: RelationKind
-    rows: int
-    bytes: int
-    shards: int
-    inserted: int | None
-    finished: bool
-    followers: Followers
-
-
 class Catalog:
     """Relations and views by name; case does not matter. Every method may be called from any thread."""
 
@@ -61,7 +37,7 @@ class Catalog:
         self.commits = Commits()
         self._config = config or Config()
         self._tables = TableStore(self.commits)
-        self._entries: dict[str, Relation | View] = {}
+        self._entries: dict[str, Entry] = {}
         self._infos: CatalogView | None = None
 
     @property
@@ -72,7 +48,7 @@ class Catalog:
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._entries
 
-    def add(self, entry: Relation | View, *, if_not_exists: bool = False) -> bool:
+    def add(self, entry: Entry, *, if_not_exists: bool = False) -> bool:
         """Add a relation or view; tells whether it was added.
 
         Raises:
@@ -88,7 +64,7 @@ class Catalog:
             self._set(entry)
             return True
 
-    def replace(self, entry: Relation | View) -> Relation | View | None:
+    def replace(self, entry: Entry) -> Entry | None:
         """Add a relation or view in place of one of the same kind and name; gives what it replaces.
 
         Raises:
@@ -96,9 +72,9 @@ class Catalog:
         """
         with self.commits.cut():
             old = self._entries.get(entry.name.lower())
-            if old is not None and _kind(old) != _kind(entry):
+            if old is not None and kind_of(old) != kind_of(entry):
                 raise BindError(
-                    f"{old.name!r} is a {_said(old)}, not a {_said(entry)}",
+                    f"{old.name!r} is a {said(old)}, not a {said(entry)}",
                     hint="drop it first, or use another name",
                 )
             if kept := [name for name in self.dependents(entry.name) if isinstance(self._entries[name], MaterializedView)]:
@@ -121,7 +97,7 @@ class Catalog:
         kind: RelationKind | None = None,
         if_exists: bool = False,
         cascade: bool = False,
-    ) -> tuple[Relation | View, ...]:
+    ) -> tuple[Entry, ...]:
         """Take a relation or view away, and with `cascade` the views that read it; gives what is gone, dependents first.
 
         Raises:
@@ -131,12 +107,12 @@ class Catalog:
         with self._tables.writing, self.commits.cut():
             return self._drop(name, kind, if_exists, cascade)
 
-    def _drop(self, name: str, kind: RelationKind | None, if_exists: bool, cascade: bool) -> tuple[Relation | View, ...]:
+    def _drop(self, name: str, kind: RelationKind | None, if_exists: bool, cascade: bool) -> tuple[Entry, ...]:
         if if_exists and name not in self:
             return ()
         entry = self.entry(name)
-        if kind is not None and _kind(entry) != kind:
-            raise BindError(f"{entry.name!r} is a {_said(entry)}, not a {kind}", hint=_how_to_drop(entry))
+        if kind is not None and kind_of(entry) != kind:
+            raise BindError(f"{entry.name!r} is a {said(entry)}, not a {kind}", hint=how_to_drop(entry))
         dependents = self.dependents(name)
         if dependents and not cascade:
             names = ", ".join(self._entries[dependent].name for dependent in dependents)
@@ -270,7 +246,7 @@ class Catalog:
         """
         entry = self._existing(name)
         if not isinstance(entry, PushedSource):
-            raise SourceError(f"{entry.name!r} is a {_said(entry)}; only a source that rows are pushed into can be finished")
+            raise SourceError(f"{entry.name!r} is a {said(entry)}; only a source that rows are pushed into can be finished")
         entry.finish()
 
     def remove(self, name: str) -> None:
@@ -281,8 +257,8 @@ class Catalog:
         """
         with self._tables.writing, self.commits.cut():
             entry = self._existing(name)
-            if _kind(entry) != "registered":
-                raise SourceError(f"{entry.name!r} is a {_said(entry)} and was not registered; {_how_to_drop(entry)}")
+            if kind_of(entry) != "registered":
+                raise SourceError(f"{entry.name!r} is a {said(entry)} and was not registered; {how_to_drop(entry)}")
             if dependents := self.dependents(name):
                 raise SourceError(f"{entry.name!r} is read by {', '.join(dependents)}; drop these views first")
             self._drop(name, None, False, False)
@@ -296,7 +272,7 @@ class Catalog:
 
     def statistics(self) -> tuple[RelationState, ...]:
         """Tell what every relation holds."""
-        return tuple(_state(relation) for relation in self.relations())
+        return tuple(state_of(relation) for relation in self.relations())
 
     def dependents(self, name: str) -> tuple[str, ...]:
         """Give the views (lower case) that read `name`, directly or through others, each behind what it reads."""
@@ -311,7 +287,7 @@ class Catalog:
                     waiting.append(key)
         return tuple(found)
 
-    def entry(self, name: str) -> Relation | View:
+    def entry(self, name: str) -> Entry:
         """Give what has this name.
 
         Raises:
@@ -337,7 +313,7 @@ class Catalog:
         """Give what binding needs, of everything that exists now; later changes do not show in it."""
         with self.commits.cut():
             if self._infos is None:
-                self._infos = MappingProxyType({key: _info(entry) for key, entry in self._entries.items()})
+                self._infos = MappingProxyType({key: info_of(entry) for key, entry in self._entries.items()})
             return self._infos
 
     def relations(self) -> tuple[Relation, ...]:
@@ -377,17 +353,17 @@ class Catalog:
                 raise
             return opened
 
-    def _set(self, entry: Relation | View) -> None:
+    def _set(self, entry: Entry) -> None:
         # Never changed in place: who only looks takes no lock.
         self._entries = {**self._entries, entry.name.lower(): entry}
         self._infos = None
 
     def _check_free(self, name: str) -> None:
         if name in self:
-            kind = _said(self._entries[name.lower()])
+            kind = said(self._entries[name.lower()])
             raise BindError(f"there is a {kind} named {name!r} already", hint="drop it first, or use another name")
 
-    def _existing(self, name: str) -> Relation | View:
+    def _existing(self, name: str) -> Entry:
         found = self._entries.get(name.lower())
         if found is None:
             raise SourceError(self._unknown(name))
@@ -401,13 +377,13 @@ class Catalog:
     def _writable(self, name: str) -> PushedSource | KeyedTable:
         entry = self._existing(name)
         if not isinstance(entry, PushedSource | KeyedTable):
-            raise SourceError(f"{entry.name!r} is a {_said(entry)}, which cannot be written to; insert into a source or a table")
+            raise SourceError(f"{entry.name!r} is a {said(entry)}, which cannot be written to; insert into a source or a table")
         return entry
 
     def _table(self, name: str) -> KeyedTable:
         entry = self.entry(name)
         if not isinstance(entry, KeyedTable):
-            raise BindError(f"{entry.name!r} is a {_said(entry)}", hint="only the rows of a table can be updated or deleted")
+            raise BindError(f"{entry.name!r} is a {said(entry)}", hint="only the rows of a table can be updated or deleted")
         return entry
 
 
@@ -423,54 +399,3 @@ def _open(relation: Relation, wanted: Wanted) -> Feed:
         feed.close()
         raise
     return feed
-
-
-def _state(relation: Relation) -> RelationState:
-    match relation:
-        case PushedSource():
-            return RelationState(
-                relation.name,
-                "source",
-                relation.rows,
-                relation.bytes,
-                relation.shards,
-                relation.inserted,
-                relation.finished,
-                relation.followers,
-            )
-        case KeyedTable():
-            return RelationState(relation.name, "table", relation.rows, relation.bytes, 1, relation.inserted, False, relation.followers)
-        case MaterializedView():
-            ended = relation.complete
-            return RelationState(relation.name, relation.kind, relation.rows, relation.bytes, 1, None, ended, relation.followers)
-        case _:
-            snapshot = relation.snapshot()
-            return RelationState(relation.name, relation.kind, snapshot.rows, snapshot.bytes, 1, None, True, Followers())
-
-
-def _kind(entry: Relation | View) -> RelationKind:
-    return "view" if isinstance(entry, View) else entry.kind
-
-
-def _said(entry: Relation | View) -> str:
-    """Say for people what an entry is."""
-    kind = _kind(entry)
-    return "registered relation" if kind == "registered" else kind
-
-
-def _info(entry: Relation | View) -> RelationInfo:
-    if isinstance(entry, View):
-        return RelationInfo(entry.name, "view", entry.schema, view_sql=entry.sql)
-    return RelationInfo(
-        entry.name,
-        entry.kind,
-        entry.schema,
-        entry.system_columns,
-        entry.primary_key,
-        entry.watermark,
-    )
-
-
-def _how_to_drop(entry: Relation | View) -> str:
-    kind = _kind(entry)
-    return "use unregister()" if kind == "registered" else f"use DROP {_said(entry).upper()} {entry.name}"

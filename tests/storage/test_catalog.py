@@ -14,7 +14,8 @@ from streamq.errors import BindError, SourceError
 from streamq.sql.catalog import RelationInfo
 from streamq.sql.statements import ColumnDef, CreateSource, CreateTable, Delete, Update
 from streamq.storage.barriers import Reached
-from streamq.storage.catalog import Catalog, View
+from streamq.storage.catalog import Catalog
+from streamq.storage.entries import View
 from streamq.storage.feeds import Wanted
 from streamq.storage.insertion import write
 
