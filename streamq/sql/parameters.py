@@ -12,7 +12,11 @@ from streamq.sql.diagnostics import find_word
 from streamq.sql.positions import place
 from streamq.sql.statements import Select
 
+MOST = 65_535
+"""The highest number of a parameter."""
 _ANONYMOUS = "__anonymous_parameter_"
+_MOST_NAMED = 10
+"""An error names so many parameters that have no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ def _named_values(select: Select, names: list[str], given: Sequence[object] | Ma
 def _positional_values(
     select: Select, found: Sequence[exp.Expr], given: Sequence[object] | Mapping[str, object] | None
 ) -> dict[str, object]:
-    numbers = [int(_name(node)) for node in found]
+    numbers = [_number(select, _name(node)) for node in found]
     if len({bool(node.meta.get(_ANONYMOUS)) for node in found}) > 1:
         raise BindError("? beside $1", sql=select.sql, hint="write either ? or $1, $2, …")
     wanted = max(numbers, default=0)
@@ -105,13 +109,22 @@ def _positional_values(
         )
     values = tuple(given or ())
     if len(values) < wanted:
-        missing = ", ".join(f"${number}" for number in range(len(values) + 1, wanted + 1))
+        first = range(len(values) + 1, wanted + 1)[:_MOST_NAMED]
+        missing = ", ".join(f"${number}" for number in first) + (", …" if first[-1] < wanted else "")
         raise BindError(f"no value for parameter {missing}: {wanted} wanted, {len(values)} given", sql=select.sql)
     unused = [number for number in range(1, len(values) + 1) if number not in numbers]
     if unused:
         names = ", ".join(f"${number}" for number in unused)
         raise BindError(f"no parameter {names} in the query: {wanted} wanted, {len(values)} given", sql=select.sql)
     return {str(number): value for number, value in enumerate(values, 1)}
+
+
+def _number(select: Select, digits: str) -> int:
+    """Read the number of a parameter."""
+    number = int(digits) if len(digits) <= len(str(MOST)) else MOST + 1
+    if not 1 <= number <= MOST:
+        raise _error(select, f"there is no parameter ${digits[:20]}: they are numbered from $1 to ${MOST}", digits)
+    return number
 
 
 def _error(select: Select, message: str, word: str, hint: str | None = None) -> BindError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +118,7 @@ class ArrowDecoder:
                 raise NotArrow("the stream has a second schema")
             if kind == _SCHEMA:
                 self._reader = pa.ipc.open_stream(self._messages)
+                _read_names(self._reader.schema)
                 return None
             if self._reader is None or kind not in (_DICTIONARY, _BATCH):
                 raise NotArrow("the stream does not begin with a schema")
@@ -180,6 +181,17 @@ def _measure(data: bytes | memoryview) -> tuple[int, int | None]:
     if body < 0:
         raise NotArrow("the body is no Arrow IPC stream: a message has a negative length")
     return 8 + length + body, kind
+
+
+def _read_names(fields: Iterable[pa.Field]) -> None:
+    """Read the names of fields and of those within: pyarrow reads them when they are asked for, whatever bytes they are.
+
+    Raises:
+        UnicodeDecodeError: one is no text.
+    """
+    for field_ in fields:
+        assert isinstance(field_.name, str)
+        _read_names(field_.type.field(number) for number in range(field_.type.num_fields))
 
 
 def _is_compressed(message: memoryview, kind: int) -> bool:
