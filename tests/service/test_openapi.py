@@ -26,7 +26,7 @@ from streamq.wire import arrow
 from tests.service.background import Service, in_background
 from tests.service.conftest import PATIENCE_S
 
-EXAMPLES = 12
+EXAMPLES = 6
 CHECKS = [
     status_code_conformance,
     content_type_conformance,
