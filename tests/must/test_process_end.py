@@ -16,6 +16,7 @@ import pytest
 
 import streamq
 
+pytestmark = pytest.mark.by_turns
 PROGRAM = """
 import sys, anyio, streamq
 
