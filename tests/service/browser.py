@@ -29,7 +29,7 @@ def chromium() -> Iterator[Browser]:
         own = Path(playwright.chromium.executable_path)
         path = next((found for name in NAMES if (found := shutil.which(name))), None) or (str(own) if own.exists() else install(own))
         # In a container there is no user for its own sandbox; the only pages it sees are the tests'.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-extensions"])
         try:
             yield browser
         finally:

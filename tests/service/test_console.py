@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -57,7 +58,7 @@ def wait(until: Callable[[], bool]) -> None:
     give_up = time.monotonic() + PATIENCE_S
     while not until():
         assert time.monotonic() < give_up, "it never happened"
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 @pytest.fixture(scope="module")
@@ -90,24 +91,50 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
         running.cancel()
 
 
+@pytest.fixture(scope="module")
+def tab(console: Console) -> Iterator[Tab]:
+    with tab_of(console) as tab:
+        yield tab
+
+
 @pytest.fixture
-def page(console: Console) -> Iterator[Page]:
-    """The console in a new tab. It must have said nothing in the browser's own console, but that requests were refused."""
-    yield from opened(console)
+def page(console: Console, tab: Tab) -> Iterator[Page]:
+    """The console as one finds it."""
+    with opened(console, tab) as page:
+        yield page
 
 
-def opened(console: Console, url: str | None = None, ready: str = "#relations li", **options: Any) -> Iterator[Page]:
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """A tab of the browser, and what was said in its console."""
+
+    page: Page
+    said: list[str]
+
+
+@contextmanager
+def tab_of(console: Console, **options: Any) -> Iterator[Tab]:
     context = console.browser.new_context(viewport={"width": 1280, "height": 800}, **options)
     context.set_default_timeout(BROWSER_MS)
-    said: list[str] = []
-    page = context.new_page()
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(f"{url or console.url}/")
-    page.wait_for_selector(ready)
-    yield page
-    context.close()
-    assert [text for text in said if not text.startswith("Failed to load resource")] == []
+    tab = Tab(context.new_page(), [])
+    tab.page.on("console", lambda message: tab.said.append(message.text))
+    tab.page.on("pageerror", lambda error: tab.said.append(str(error)))
+    try:
+        yield tab
+    finally:
+        context.close()
+
+
+@contextmanager
+def opened(console: Console, tab: Tab, url: str | None = None, ready: str = "#relations li") -> Iterator[Page]:
+    """Open the console in a tab. It must say nothing in the browser's own console, but that requests were refused; then it is left."""
+    tab.said.clear()
+    tab.page.goto(f"{url or console.url}/")
+    tab.page.wait_for_selector(ready)
+    yield tab.page
+    tab.page.evaluate("sessionStorage.clear()")
+    tab.page.goto("about:blank")
+    assert [text for text in tab.said if not text.startswith("Failed to load resource")] == []
     wait(lambda: console.running() == [])
 
 
@@ -209,7 +236,7 @@ def test_statements_of_a_script(page: Page, console: Console) -> None:
     page.keyboard.press("Control+End")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("td:text-is('busiest')")
-    assert console.running() == []
+    wait(lambda: console.running() == [])
 
 
 SPLITS = [
@@ -263,7 +290,7 @@ def test_cancelling_a_query(page: Page, console: Console) -> None:
     run(page, FOLLOW, "following")
     page.click("button:has-text('Cancel')")
     page.wait_for_selector("#state[data-state=cancelled]")
-    assert console.running() == []
+    wait(lambda: console.running() == [])
     page.wait_for_selector("button:has-text('Cancel')", state="detached")
     assert page.evaluate("document.activeElement.id") == "queries-title"
 
@@ -282,7 +309,7 @@ def test_relations(page: Page) -> None:
 
 def test_a_token(console: Console) -> None:
     """Where the service wants one it is asked for, again if it is wrong, and kept for this tab; what it does not suffice for is said."""
-    for page in opened(console, console.guarded_url, "#token-dialog[open]"):
+    with tab_of(console) as tab, opened(console, tab, console.guarded_url, "#token-dialog[open]") as page:
         page.keyboard.type("streamq_wrong")
         page.keyboard.press("Enter")
         page.wait_for_selector("#token-title:text-is('The token was refused')")
@@ -364,7 +391,7 @@ def test_headers(console: Console) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_readable(console: Console, scheme: str) -> None:
     """In light and dark, wide and narrow: every text has contrast, and nothing runs out of the page."""
-    for page in opened(console, color_scheme=scheme):
+    with tab_of(console, color_scheme=scheme) as tab, opened(console, tab) as page:
         run(page, FOLLOW, "following")
         wait_for_row(page, "/about", "1", "0.25")
         page.click("summary:has-text('clicks')")
@@ -388,7 +415,7 @@ def test_readable(console: Console, scheme: str) -> None:
 
 def test_motion_is_reduced(console: Console) -> None:
     """Who asked for none sees a mark that stays and goes, and nothing that moves."""
-    for page in opened(console, reduced_motion="reduce"):
+    with tab_of(console, reduced_motion="reduce") as tab, opened(console, tab) as page:
         run(page, FOLLOW, "following")
         wait_for_row(page, "/about", "1", "0.25")
         console.insert("clicks", {"page": "/docs", "took": 30.0, "ts": START})
