@@ -6,11 +6,11 @@ one executor, for each. Files that are named on the command line run whole.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 
 import pytest
 
-LOOP, EXECUTOR = "anyio_backend", "executor"
+TURNING = ("anyio_backend", "executor")
 MARK = "by_turns"
 
 
@@ -23,20 +23,23 @@ def in_turn(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 class _Turns:
-    """The cases of one test, and the loops and executors that they can have, numbered as they come."""
+    """The cases of one test, and the values of its parameters, numbered as they come."""
 
     def __init__(self) -> None:
-        self._cases: dict[Hashable, int] = {}
-        self._values: dict[str, dict[Hashable, int]] = {LOOP: {}, EXECUTOR: {}}
+        self._cases: set[Hashable] = set()
+        self._numbers: dict[str, dict[Hashable, int]] = {}
 
     def add(self, item: pytest.Item) -> None:
-        self._number(self._cases, _case(item))
-        for name, value in _turning(item):
-            self._number(self._values[name], value)
+        for name, value in _parameters(item).items():
+            numbers = self._numbers.setdefault(name, {})
+            numbers.setdefault(value, len(numbers))
+        self._cases.add(tuple(value for name, value in _parameters(item).items() if name not in TURNING))
 
     def has(self, item: pytest.Item) -> bool:
-        case = self._cases[_case(item)]
-        match [self._values[name][value] for name, value in _turning(item)]:
+        numbers = {name: self._numbers[name][value] for name, value in _parameters(item).items()}
+        # Neighbours in any parameter have different turns.
+        case = sum(number for name, number in numbers.items() if name not in TURNING)
+        match [numbers[name] for name in TURNING if len(self._numbers.get(name, ())) > 1]:
             case [one]:
                 return len(self._cases) == 1 or (one + case) % 2 == 0
             case [one, other]:
@@ -45,24 +48,12 @@ class _Turns:
             case _:
                 return True
 
-    @staticmethod
-    def _number(numbers: dict[Hashable, int], value: Hashable) -> None:
-        numbers.setdefault(value, len(numbers))
-
 
 def _test(item: pytest.Item) -> Hashable:
     return item.path, getattr(item, "originalname", item.name)
 
 
-def _case(item: pytest.Item) -> Hashable:
-    return tuple((name, value) for name, value in _parameters(item) if name not in (LOOP, EXECUTOR))
-
-
-def _turning(item: pytest.Item) -> list[tuple[str, Hashable]]:
-    return [(name, value) for name, value in _parameters(item) if name in (LOOP, EXECUTOR)]
-
-
-def _parameters(item: pytest.Item) -> Iterable[tuple[str, Hashable]]:
+def _parameters(item: pytest.Item) -> dict[str, Hashable]:
     """Give a test's parameters by name, and which object each is: the combinations of a test share them."""
     callspec = getattr(item, "callspec", None)
-    return () if callspec is None else sorted((name, id(value)) for name, value in callspec.params.items())
+    return {} if callspec is None else {name: id(value) for name, value in callspec.params.items()}

@@ -11,7 +11,8 @@ import anyio.abc
 import pytest
 
 import streamq
-from tests.law.loops import each_on_one_loop
+
+pytestmark = pytest.mark.by_turns
 
 ANSWER = b"HTTP/1.1 %s OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 
@@ -56,7 +57,7 @@ WRITES: list[tuple[str, Use, str]] = [
 
 
 @pytest.mark.anyio
-@each_on_one_loop("reading", ["relations", "queries"], str)
+@pytest.mark.parametrize("reading", ["relations", "queries"])
 async def test_what_only_reads_is_asked_again_once(reading: str) -> None:
     """Where the connection breaks before there was an answer; a second break is an error."""
     for breaks, requests in ((1, 2), (2, 2)):
@@ -71,7 +72,7 @@ async def test_what_only_reads_is_asked_again_once(reading: str) -> None:
 
 
 @pytest.mark.anyio
-@each_on_one_loop("case", WRITES, lambda case: case[0])
+@pytest.mark.parametrize("case", WRITES, ids=lambda case: case[0])
 async def test_what_writes_is_asked_once(case: tuple[str, Use, str]) -> None:
     """It may have been done: the error says what is known."""
     _, use, message = case
@@ -83,7 +84,11 @@ async def test_what_writes_is_asked_once(case: tuple[str, Use, str]) -> None:
 
 
 @pytest.mark.anyio
-@each_on_one_loop("case", [(b"200", b"<html>", "not as streamq does"), (b"502", b"<html>", "status 502, and not as streamq does")], str)
+@pytest.mark.parametrize(
+    "case",
+    [(b"200", b"<html>", "not as streamq does"), (b"502", b"<html>", "status 502, and not as streamq does")],
+    ids=["success", "failure"],
+)
 async def test_another_service_is_not_taken_for_streamq(case: tuple[bytes, bytes, str]) -> None:
     """Nor for a connection that broke."""
     status, body, message = case

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
@@ -12,17 +13,17 @@ import streamq
 from tests.law.continuous import Story, Way, follow, for_following, stories, ways
 from tests.law.engine import Engine
 from tests.law.law import Query, float_magnitude
-from tests.law.loops import each_on_one_loop
 from tests.law.queries import SHAPES, Shape
 from tests.law.relations import relations
 from tests.law.test_law import kinds_for
 
+pytestmark = pytest.mark.by_turns
 CASES = settings(max_examples=6 if os.environ.get("HYPOTHESIS_PROFILE") != "long" else 1_000)
 """As many cases of every shape: a few hundred in all."""
 
 
 @CASES
-@each_on_one_loop("shape", SHAPES, lambda shape: shape.__name__)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 @given(data=st.data())
 def test_changes_fold_to_the_answer(engine: Engine, shape: Shape, data: st.DataObject) -> None:
     """After every epoch of any query of the shape, the folded changes are DuckDB's answer over the rows consumed."""

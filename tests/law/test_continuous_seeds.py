@@ -13,10 +13,10 @@ import streamq
 from tests.law.continuous import Fold, Way
 from tests.law.engine import EXECUTORS, PATIENCE_S, Engine, Executor
 from tests.law.law import Row
-from tests.law.loops import each_on_one_loop
 from tests.law.relations import fixed
 from tests.law.seeds import SEEDS, Seed, minutes, rows_from
 
+pytestmark = pytest.mark.by_turns
 PARTITIONS = (1, 3)
 
 
@@ -55,7 +55,7 @@ def folded(engine: Engine, executor: Executor, seed: Seed, emit: str, options: d
 
 
 @pytest.mark.parametrize("emit", ["EMIT CHANGES", "EMIT FINAL"])
-@each_on_one_loop("name", list(SEEDS), str)
+@pytest.mark.parametrize("name", SEEDS)
 def test_changes_of_a_seed_query_fold_to_the_worked_rows(engine: Engine, way: Way, name: str, emit: str) -> None:
     """The folded answer is the one worked out by hand, whether changes or final rows are emitted."""
     seed = SEEDS[name]

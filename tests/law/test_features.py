@@ -16,10 +16,10 @@ import streamq
 from tests.law.continuous import Story, Way, Write, follow, follow_final, for_following
 from tests.law.engine import Engine, Executor, Run
 from tests.law.law import Query, connect_oracle, differences
-from tests.law.loops import each_on_one_loop
 from tests.law.relations import Column, fixed
 from tests.law.seeds import rows_from
 
+pytestmark = pytest.mark.by_turns
 Promise = Literal["exact", "loose", "error", "-"]
 T = """
     SELECT id, k, g, x::DOUBLE AS x, b, ts, d, m::DECIMAL(12,2) AS m, l::INTEGER[] AS l, {'a': k, 'b': g} AS s FROM (VALUES
@@ -89,7 +89,7 @@ FEATURES = list(read_features())
 def every(way: Literal["snapshot", "continuous"]) -> pytest.MarkDecorator:
     """Give a test every construct that there is in such queries, each on one event loop and executor."""
     features = [feature for feature in FEATURES if getattr(feature, way) != "-"]
-    return each_on_one_loop("feature", features, lambda feature: feature.construct)
+    return pytest.mark.parametrize("feature", features, ids=lambda feature: feature.construct)
 
 
 @pytest.fixture(scope="module")

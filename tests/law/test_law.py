@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 import streamq
 from tests.law.engine import Engine, Run, runs
 from tests.law.law import Query, connect_oracle, differences, float_magnitude
-from tests.law.loops import each_on_one_loop
 from tests.law.queries import SHAPES, Shape, approximate
 from tests.law.relations import Kind, Relation, relations
 
+pytestmark = pytest.mark.by_turns
 EXACT_KINDS = tuple(kind for kind in get_args(Kind) if kind != "float")
 
 
@@ -25,7 +25,7 @@ def kinds_for(shape: Shape) -> st.SearchStrategy[list[Kind]]:
     return st.lists(st.sampled_from(kinds), min_size=2, max_size=5)
 
 
-@each_on_one_loop("shape", SHAPES, lambda shape: shape.__name__)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 @given(data=st.data())
 def test_answer_does_not_depend_on_how_it_was_run(engine: Engine, shape: Shape, data: st.DataObject) -> None:
     """Any query of the shape, over any rows held in any way, gives DuckDB's answer on any executor and partition count."""

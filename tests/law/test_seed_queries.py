@@ -14,6 +14,8 @@ from tests.law.law import rows_of
 from tests.law.relations import Hold, Relation, fixed
 from tests.law.seeds import SEEDS, Seed, rows_from
 
+pytestmark = pytest.mark.by_turns
+
 
 @pytest.fixture(params=PARTITIONS)
 def run(request: pytest.FixtureRequest, anyio_backend: tuple[str, dict[str, Any]]) -> Run:

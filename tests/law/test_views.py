@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
@@ -9,16 +10,17 @@ import streamq
 from tests.law.continuous import for_following, stories, ways
 from tests.law.engine import Engine
 from tests.law.law import float_magnitude
-from tests.law.loops import each_on_one_loop
 from tests.law.queries import SHAPES, Shape
 from tests.law.relations import relations
 from tests.law.test_continuous import CASES, all_rows
 from tests.law.test_law import kinds_for
 from tests.law.views import keep, readings
 
+pytestmark = pytest.mark.by_turns
+
 
 @settings(max_examples=CASES.max_examples // 2)
-@each_on_one_loop("shape", SHAPES, lambda shape: shape.__name__)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 @given(data=st.data())
 def test_a_view_is_the_answer(engine: Engine, shape: Shape, data: st.DataObject) -> None:
     """After every write, a view of any query of the shape is DuckDB's answer; its followers fold to such answers."""

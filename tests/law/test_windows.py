@@ -6,16 +6,17 @@ import datetime as dt
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.law.continuous import Story, follow, follow_final, stories, ways
 from tests.law.engine import Engine
-from tests.law.loops import each_on_one_loop
 from tests.law.relations import EPOCH, Column, Hold, Relation
 from tests.law.test_continuous import CASES
 from tests.law.windows import SHAPES, Shape, Times, times
 
+pytestmark = pytest.mark.by_turns
 COLUMNS = (Column("id", "big"), Column("k", "int"), Column("v", "int"), Column("ts", "ts"))
 SCHEMA = pa.schema([("id", pa.int64()), ("k", pa.int32()), ("v", pa.int32()), ("ts", pa.timestamp("us"))])
 
@@ -50,7 +51,7 @@ def scenes(draw: st.DrawFn, shape: Shape) -> tuple[Any, Story]:
 
 
 @CASES
-@each_on_one_loop("shape", SHAPES, lambda shape: shape.__name__)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 @given(data=st.data())
 def test_changes_of_windows_fold_to_the_answer(engine: Engine, shape: Shape, data: st.DataObject) -> None:
     """After every epoch the folded changes are DuckDB's answer over the consumed rows that were not late."""
@@ -61,7 +62,7 @@ def test_changes_of_windows_fold_to_the_answer(engine: Engine, shape: Shape, dat
 
 
 @CASES
-@each_on_one_loop("shape", SHAPES, lambda shape: shape.__name__)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 @given(data=st.data())
 def test_final_rows_are_the_answer(engine: Engine, shape: Shape, data: st.DataObject) -> None:
     """EMIT FINAL gives every row of DuckDB's answer over the rows that were not late, once, and never another."""
