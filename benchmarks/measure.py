@@ -71,7 +71,7 @@ def megabytes(count: float) -> str:
 def resident_bytes() -> int:
     """Add up the memory of this process and its children. Pages that several of them share count once, where the system tells."""
     this = psutil.Process()
-    return sum(_resident(process) for process in (this, *this.children(recursive=True)))
+    return sum(resident(process) for process in (this, *this.children(recursive=True)))
 
 
 def tell(what: str) -> None:
@@ -92,7 +92,8 @@ def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     console.print(f"{streamq.Config.load().workers} workers, {os.cpu_count()} processors, {versions}\n")
 
 
-def _resident(process: psutil.Process) -> int:
+def resident(process: psutil.Process) -> int:
+    """Give the memory of a process; nothing once it has ended."""
     try:
         memory = process.memory_full_info()
     except psutil.NoSuchProcess:
