@@ -121,7 +121,7 @@ def aggregate(draw: st.DrawFn, scope: Scope) -> str:
             forms += [f"sum({column})", f"avg({column})", f"sum(DISTINCT {column})", f"sum({column} * 2)", f"median({column})"]
             forms += [f"quantile_disc({column}, 0.25)", f"quantile_cont({column}, 0.75)"]
         case "big":
-            forms += [f"sum({column})", f"min({column}) + max({column})", f"bit_xor({column})", f"sum({column} % 5)"]
+            forms += [f"sum({column})", f"min({column})::HUGEINT + max({column})", f"bit_xor({column})", f"sum({column} % 5)"]
         case "dyadic":
             forms += [f"sum({column})", f"avg({column})", f"min({column} * 2)"]
         case "text":
