@@ -227,7 +227,7 @@ class EmbeddedDatabase(Database):
 
     async def _start_continuous(self, asked: AskedQuery, select: Select, deadline: float) -> ContinuousQuery:
         planned = await self._in_thread(self._planner.plan_continuous, select, asked.params, asked.partitions)
-        opened = await self._in_thread(_unopened, planned, self._catalog, self._host.config, asked.batch_rows, asked.epoch_rows)
+        opened = await self._in_thread(_unopened, planned, self._catalog, self._host, asked.batch_rows, asked.epoch_rows)
         return await self._follow(opened, select, deadline, asked.timeout, asked.progress)
 
     async def _follow(self, opened: OpenedQuery, select: Select, deadline: float, timeout: float | None, progress: bool) -> ContinuousQuery:
@@ -306,7 +306,7 @@ class EmbeddedDatabase(Database):
                 sql=select.sql,
                 hint="use EXPLAIN, and `await stream.statistics()` of the running query",
             )
-        opened = await self._in_thread(_unopened, planned, self._catalog, self._host.config, 32_768, None)
+        opened = await self._in_thread(_unopened, planned, self._catalog, self._host, 32_768, None)
         query = await self._follow(opened, select, float("inf"), None, progress=False)
         try:
             return await analyze_continuous(planned, query)
@@ -333,8 +333,8 @@ def _view_creation() -> Callable[[CreateView, Parameters, Catalog, Planner, Quer
     return create_view
 
 
-def _unopened(planned: PlannedContinuous, catalog: Catalog, config: Config, batch_rows: int, epoch_rows: int | None) -> OpenedQuery:
+def _unopened(planned: PlannedContinuous, catalog: Catalog, host: QueryHost, batch_rows: int, epoch_rows: int | None) -> OpenedQuery:
     """Make what runs a continuous query. The first one brings the compiled kernels, which snapshot queries do without."""
     from streamq.streaming.opened import OpenedQuery
 
-    return OpenedQuery(planned, catalog, config, batch_rows=batch_rows, epoch_rows=epoch_rows)
+    return OpenedQuery(planned, catalog, host.config, host.epoch_session, batch_rows=batch_rows, epoch_rows=epoch_rows)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 PREFIX = "streamq-pool-"
 
@@ -19,6 +21,16 @@ def make_pool_directory(parent: str) -> str:
         if name.startswith(PREFIX) and _is_orphan(name):
             shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
     return tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent)
+
+
+@contextmanager
+def pool_directory(parent: str) -> Iterator[str]:
+    """Have such a directory for as long as the block lasts."""
+    directory = make_pool_directory(parent)
+    try:
+        yield directory
+    finally:
+        remove_pool_directory(directory)
 
 
 def remove_pool_directory(directory: str) -> None:

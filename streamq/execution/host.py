@@ -17,7 +17,8 @@ import anyio.abc
 
 from streamq.config import Config
 from streamq.errors import QueryCancelled, StreamClosed, StreamqError
-from streamq.execution.budget import Admission, PoolKind, channel_budget
+from streamq.execution.budget import Admission, PoolKind, channel_budget, session_bytes
+from streamq.execution.directories import pool_directory
 from streamq.execution.events import emit_query_ended
 from streamq.execution.inserts import Inserts
 from streamq.execution.jobs import PoolStatistics, WorkerPool
@@ -28,7 +29,7 @@ from streamq.execution.threads import ThreadPool
 from streamq.execution.totals import Totals
 from streamq.flow.inbox import Inbox
 from streamq.flow.scopes import leaves, one_error
-from streamq.kernels.session import translate
+from streamq.kernels.session import SharedSession, translate
 
 PLANNING_THREADS = 8
 """Binding, planning, inserts and merges of all queries share these; more would only take turns on the interpreter lock."""
@@ -54,6 +55,7 @@ class QueryHost:
         self.limiter = anyio.CapacityLimiter(PLANNING_THREADS)
         self.epoch_limiter = anyio.CapacityLimiter(EPOCH_THREADS)
         self.waiting = channel_budget(config)
+        self.epoch_session = SharedSession(session_bytes(config, "thread"), pool_directory(config.temp_dir))
         self.inserts = Inserts(self.limiter, self.check_open)
         self._admissions: dict[PoolKind, Admission] = {kind: Admission(config, kind) for kind in ("process", "thread")}
         self._totals = Totals()
@@ -97,6 +99,7 @@ class QueryHost:
             error.add_note(f"at the same time: {type(failure).__name__}: {failure}")
         finally:
             self._dropped.close()
+            self.epoch_session.close()
         return False
 
     # Queries

@@ -2,7 +2,7 @@
 
 A prepared query has a DuckDB connection of its own, on which its tables are objects that give DuckDB whatever batch they hold now.
 So a call swaps batches and reads a view; nothing is registered, parsed or copied in between. Only a query with parameters, which no view
-can have, is parsed each time. Simple queries of one table are computed without DuckDB (`direct`).
+can have, is parsed each time. Simple queries of one table are computed without DuckDB (`direct`), which has then only looked at their text.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import duckdb
 import pyarrow as pa
 
 from streamq.errors import ResourceLimit
-from streamq.kernels.direct import direct
-from streamq.kernels.session import LazySession, Session, translate
+from streamq.kernels.direct import Direct, direct
+from streamq.kernels.session import Session, SharedSession, translate
 
 MOST_ROWS = 1 << 30
 """A batch of a result may have any number of rows: results are as large as an epoch."""
@@ -25,7 +25,7 @@ VIEW = '"#query"'
 class Evaluator:
     """Prepares SQL on a session. Belongs to one thread at a time, as does all that it prepared."""
 
-    def __init__(self, session: Session | LazySession) -> None:
+    def __init__(self, session: Session | SharedSession) -> None:
         self._session = session
         self._prepared: list[Prepared] = []
 
@@ -67,6 +67,9 @@ class Prepared:
         self._slots = {name: _Slot(schema) for name, schema in inputs.items()}
         for name, slot in self._slots.items():
             connection.register(name, slot)
+        self._direct: Direct | None = None
+        self._relation: Any = None
+        self._values: dict[str, tuple[type, object]] = {}
         try:
             self._parameters = _parameters(connection, sql)
             if not self._parameters:
@@ -74,9 +77,10 @@ class Prepared:
                 self._sql = f"FROM {VIEW}"
             self._direct = direct(connection, sql, inputs)
         except duckdb.Error as error:
+            connection.close()
             raise translate(error, what) from error
-        self._relation: Any = None
-        self._values: dict[str, tuple[type, object]] = {}
+        if self._direct is not None:
+            connection.close()
 
     def __call__(self, inputs: Mapping[str, pa.RecordBatch | pa.Table], values: Mapping[str, object]) -> pa.RecordBatch:
         """Run the query over `inputs` (tables that are not named have no rows), with those of `values` that its text names.
@@ -91,8 +95,8 @@ class Prepared:
             self._slots[name].rows = rows
         try:
             match list(inputs.values()):
-                case [pa.RecordBatch() as rows] if self._direct is not None:
-                    return self._direct(rows)
+                case [rows] if self._direct is not None:
+                    return self._direct(rows if isinstance(rows, pa.RecordBatch) else _single(rows, self._what))
             return _single(self._bound(values).to_arrow_table(MOST_ROWS), self._what)
         except (duckdb.Error, pa.ArrowException, OSError, MemoryError) as error:
             raise translate(error, self._what) from error
@@ -110,7 +114,8 @@ class Prepared:
         return self._relation
 
     def interrupt(self) -> None:
-        self._connection.interrupt()
+        if self._direct is None:
+            self._connection.interrupt()
 
     def close(self) -> None:
         self._relation = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import re
 import threading
+from contextlib import AbstractContextManager, ExitStack
 from typing import Self
 
 import duckdb
@@ -81,33 +82,37 @@ class Session:
         self.close()
 
 
-class LazySession:
-    """Opens a `Session` with its first cursor: most continuous queries never need one. May be used from several threads."""
+class SharedSession:
+    """A `Session` for all who compute in a database's own process, from the first cursor on. May be used from several threads.
 
-    def __init__(self, memory_bytes: int, directory: str) -> None:
+    `directory` is entered with it. What one of them breaks does not last: the next cursor is one of a new session.
+    """
+
+    def __init__(self, memory_bytes: int, directory: AbstractContextManager[str]) -> None:
         self._memory_bytes = memory_bytes
         self._directory = directory
         self._session: Session | None = None
+        self._open = ExitStack()
         self._lock = threading.Lock()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Open a connection of its own, as `Session.cursor` does."""
         with self._lock:
             if self._session is None:
-                self._session = Session(self._memory_bytes, self._directory)
-            return self._session.cursor()
+                self._session = self._open.enter_context(Session(self._memory_bytes, self._open.enter_context(self._directory)))
+            try:
+                return self._session.cursor()
+            except duckdb.Error as error:
+                if not is_fatal(error):
+                    raise
+                self._session = self._open.enter_context(self._session.reopened())
+                return self._session.cursor()
 
     def close(self) -> None:
         """Close the session, if there is one. Open cursors are closed by whoever opened them."""
         with self._lock:
-            if self._session is not None:
-                self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+            self._session = None
+            self._open.close()
 
 
 def is_fatal(error: BaseException) -> bool:

@@ -1,10 +1,7 @@
-"""What a continuous query has open: feeds of its relations, all at one cut, DuckDB sessions, the partitions of its dataflow."""
+"""What a continuous query has open: feeds of its relations, all at one cut, DuckDB connections, the partitions of its dataflow."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,10 +9,9 @@ from dataclasses import replace
 import pyarrow as pa
 
 from streamq.config import Config
-from streamq.execution.budget import session_bytes
 from streamq.execution.planning import PlannedContinuous
 from streamq.kernels.evaluate import Evaluator
-from streamq.kernels.session import LazySession
+from streamq.kernels.session import SharedSession
 from streamq.operators import make
 from streamq.operators.base import Operator, OperatorContext
 from streamq.plan.dataflow import Dataflow, Lookup, Node, Read, edges
@@ -32,13 +28,11 @@ from streamq.streaming.partitions import LocalPartitions, Partitions
 from streamq.streaming.processes import ProcessPartitions
 from streamq.streaming.saved import SavedQuery, check_plan, fingerprint
 
-PREFIX = "streamq-query-"
-
 
 class OpenedQuery:
     """Opens everything in `open`, and gives it back in `close`, which may be called at any time and more than once.
 
-    `keeps` is the materialized view that the query keeps, if it does.
+    What needs DuckDB computes in `session`. `keeps` is the materialized view that the query keeps, if it does.
     """
 
     def __init__(
@@ -46,6 +40,7 @@ class OpenedQuery:
         planned: PlannedContinuous,
         catalog: Catalog,
         config: Config,
+        session: SharedSession,
         *,
         batch_rows: int,
         epoch_rows: int | None,
@@ -60,6 +55,7 @@ class OpenedQuery:
         self.pace: Pace
         self._catalog = catalog
         self._config = config
+        self._session = session
         asked = planned.dataflow.continuous.epoch_rows
         self._epoch_rows = asked if asked is not None else epoch_rows
         self._open = ExitStack()
@@ -130,11 +126,8 @@ class OpenedQuery:
         return ByCuts(self._catalog.commits, self.feeds, self.keeps)
 
     def _open_evaluators(self, stack: ExitStack) -> list[Evaluator]:
-        directory = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=self._config.temp_dir)
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        session = stack.enter_context(LazySession(session_bytes(self._config, "thread"), directory))
         here = self.planned.partitions if self.planned.executor.kind == "thread" else 1
-        return [stack.enter_context(Evaluator(session)) for _ in range(here)]
+        return [stack.enter_context(Evaluator(self._session)) for _ in range(here)]
 
     def _open_partitions(self, stack: ExitStack, evaluators: list[Evaluator]) -> Partitions:
         dataflow = self.planned.dataflow

@@ -49,7 +49,7 @@ def resumed(
         planned = _planned_as(saved, planner, select, parameters, partitions)
         if executor is not None:
             planned = replace(planned, executor=ExecutorChoice(executor, "it was asked for"))
-        query = OpenedQuery(planned, catalog, host.config, batch_rows=batch_rows, epoch_rows=epoch_rows)
+        query = OpenedQuery(planned, catalog, host.config, host.epoch_session, batch_rows=batch_rows, epoch_rows=epoch_rows)
         query.open(saved)
         return select, query
 

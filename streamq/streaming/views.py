@@ -77,7 +77,7 @@ def _open(statement: CreateView, parameters: Parameters, catalog: Catalog, plann
     dataflow = planned.dataflow
     late = () if select.late_rows_into is None else (select.late_rows_into,)
     view = catalog.materialized(statement.name, dataflow.schema, sql=select.sql, key=dataflow.key, reads={*names_read(select), *late})
-    opened = OpenedQuery(planned, catalog, host.config, batch_rows=EPOCH_ROWS, epoch_rows=None, keeps=view)
+    opened = OpenedQuery(planned, catalog, host.config, host.epoch_session, batch_rows=EPOCH_ROWS, epoch_rows=None, keeps=view)
     try:
         opened.open()
         catalog.add(view)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
@@ -11,6 +14,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import streamq
+from streamq.execution.host import EPOCH_THREADS, PLANNING_THREADS
+from streamq.kernels.session import Session
 from tests.must.conftest import BIG_ROWS
 from tests.must.watch import PATIENCE_S, resident_bytes
 
@@ -44,6 +49,11 @@ async def rows_in(stream: streamq.QueryBatchStream, relation: str) -> int:
     continuous = (await stream.statistics()).continuous
     assert continuous is not None
     return continuous.rows_in.get(relation, 0)
+
+
+def open_sessions() -> int:
+    """How many instances of DuckDB queries compute in."""
+    return sum(isinstance(thing, Session) for thing in gc.get_objects())
 
 
 async def epochs_of(stream: streamq.QueryBatchStream) -> int:
@@ -149,6 +159,18 @@ async def test_many_queries_all_progress(db: streamq.Database) -> None:
                 assert (await db.fetch("SELECT count(*) AS c FROM s"))["c"].to_pylist() == [first + 1_000]
             await db.finish("s")
     assert totals == dict.fromkeys(range(10), sum(range(10_000)))
+
+
+async def test_idle_followers_share_what_computes(db: streamq.Database) -> None:
+    """Followers have no DuckDB of their own: one is there for all. Nor have they threads: those that compute epochs are few."""
+    await db.execute("CREATE SOURCE s (k BIGINT, t BIGINT)")
+    await db.insert("s", pa.table({"k": [1], "t": [2]}))
+    sessions, threads = open_sessions(), threading.active_count()
+    async with AsyncExitStack() as stack:
+        for sql in ["SELECT k, t FROM s", "SELECT k, count(*) AS c FROM s GROUP BY k HAVING max(t) % 3 > 1"] * 50:
+            await anext(await stack.enter_async_context(db.query(f"{sql} EMIT CHANGES")))
+        assert open_sessions() <= sessions + 1
+        assert threading.active_count() <= threads + EPOCH_THREADS + PLANNING_THREADS
 
 
 async def test_idle_followers_do_nothing(db: streamq.Database) -> None:
