@@ -16,7 +16,8 @@ def private_session(*, files: bool = False) -> duckdb.DuckDBPyConnection:
             "python_enable_replacements": False,
         },
     )
-    con.execute("SET TimeZone = 'UTC'")
+    # Its cursors are connections of their own, which have only the global settings.
+    con.execute("SET GLOBAL TimeZone = 'UTC'")
     if not files:
         con.execute("SET enable_external_access = false")
     return con

@@ -102,14 +102,15 @@ def means(calls: Mapping[str, Mapping[str, str]], functions: Mapping[str, str]) 
 def type_name(arrow: pa.DataType) -> str | None:
     """Write a type as DuckDB does; None for types that have parts or are rare.
 
-    >>> type_name(pa.int64()), type_name(pa.timestamp("us", "UTC")), type_name(pa.decimal128(10, 2)), type_name(pa.list_(pa.int8()))
-    ('BIGINT', 'TIMESTAMP WITH TIME ZONE', 'DECIMAL(10, 2)', None)
+    >>> [type_name(kind) for kind in (pa.int64(), pa.timestamp("us", "UTC"), pa.timestamp("ns", "UTC"), pa.decimal128(10, 2))]
+    ['BIGINT', 'TIMESTAMP WITH TIME ZONE', 'TIMESTAMPTZ_NS', 'DECIMAL(10, 2)']
+    >>> type_name(pa.list_(pa.int8()))
     """
     if types.is_decimal128(arrow):
         return f"DECIMAL({arrow.precision}, {arrow.scale})"
     if types.is_timestamp(arrow):
         if arrow.tz is not None:
-            return "TIMESTAMP WITH TIME ZONE"
+            return "TIMESTAMPTZ_NS" if arrow.unit == "ns" else "TIMESTAMP WITH TIME ZONE"
         return {"us": "TIMESTAMP", "ns": "TIMESTAMP_NS", "ms": "TIMESTAMP_MS", "s": "TIMESTAMP_S"}[arrow.unit]
     return _NAMES.get(arrow)
 
