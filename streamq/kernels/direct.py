@@ -30,6 +30,12 @@ _COMPARISONS: Mapping[str, Callable[..., pa.Array]] = {
 }
 _LOGIC: Mapping[str, Callable[..., pa.Array]] = {"CONJUNCTION_AND": pc.and_kleene, "CONJUNCTION_OR": pc.or_kleene}
 _ARITHMETIC: Mapping[str, Callable[..., pa.Array]] = {"+": pc.add, "-": pc.subtract, "*": pc.multiply}
+_KEPT = frozenset({
+    pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(),
+    pa.float32(), pa.float64(), pa.string(), pa.binary(), pa.date32(), pa.time64("us"), pa.time64("ns"),
+    pa.timestamp("s"), pa.timestamp("ms"), pa.timestamp("us"), pa.timestamp("ns"), pa.timestamp("us", "UTC"), pa.timestamp("ns", "UTC"),
+})  # fmt: skip
+"""Types without parts whose columns DuckDB gives as they came."""
 _PLAIN_CALL: Json = {
     "schema": "", "filter": None, "order_bys": {"type": "ORDER_MODIFIER", "orders": []}, "distinct": False, "is_operator": True,
     "export_state": False, "catalog": "",
@@ -95,21 +101,32 @@ def direct(connection: duckdb.DuckDBPyConnection, sql: str, inputs: Mapping[str,
     if len(inputs) != 1:
         return None
     ((table, schema),) = inputs.items()
-    if any(types.is_string_view(kind) or types.is_binary_view(kind) for kind in schema.types):
-        return None  # Arrow cannot take them
+    if not all(map(_is_kept, schema.types)):
+        return None
     ((text,),) = connection.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()
     parsed = json.loads(text, object_hook=_without_places)
     columns = tuple((field.name, _column(field.name, field.type)) for field in schema)
     try:
         match parsed:
             case {"error": False, "statements": [{"node": {"cte_map": {"map": ctes}, **select}, "named_param_map": []}]}:
-                tables = {table: _Rows(columns)}
+                tables = {table.casefold(): _Rows(columns)}
                 for cte in ctes:
-                    tables[cte["key"]] = _cte(cte["value"], tables)
+                    tables[cte["key"].casefold()] = _cte(cte["value"], tables)
                 return Direct(_select(select, tables))
     except _NotDirect:
         pass
     return None
+
+
+def _is_kept(kind: pa.DataType) -> bool:
+    """Tell whether columns of a type leave DuckDB as they came: of others, such as dictionaries, it makes another one."""
+    if types.is_struct(kind):
+        return all(_is_kept(field.type) for field in kind)
+    if types.is_list(kind) or types.is_fixed_size_list(kind):
+        return _is_kept(kind.value_type)
+    if types.is_map(kind):
+        return _is_kept(kind.key_type) and _is_kept(kind.item_type)
+    return kind in _KEPT or types.is_decimal128(kind)
 
 
 def _without_places(node: dict[str, Any]) -> dict[str, Any]:
@@ -131,15 +148,17 @@ def _select(select: Json, tables: Mapping[str, _Rows]) -> _Rows:
         case {"select_list": [*items], "from_table": {**source}, "where_clause": where, **rest} if rest == _PLAIN_SELECT:
             scope = _Scope(*_table(source, tables))
             conditions = scope.rows.conditions if where is None else (*scope.rows.conditions, scope.condition(where))
-            return _Rows(tuple(column for item in items for column in scope.item(item)), conditions)
+            columns = tuple(column for item in items for column in scope.item(item))
+            if len({name.casefold() for name, _ in columns}) == len(columns):  # else DuckDB names some of them anew
+                return _Rows(columns, conditions)
     raise _NotDirect
 
 
 def _table(source: Json, tables: Mapping[str, _Rows]) -> tuple[_Rows, str]:
     match source:
         case {"table_name": str(table), "alias": str(alias), "qualified_name": {"path": [str(path)]}, **rest}:
-            if rest == _PLAIN_TABLE and table == path and table in tables:
-                return tables[table], alias or table
+            if rest == _PLAIN_TABLE and table == path and table.casefold() in tables:
+                return tables[table.casefold()], alias or table
     raise _NotDirect
 
 

@@ -147,8 +147,29 @@ def test_names_are_found_as_duckdb_finds_them(con: duckdb.DuckDBPyConnection) ->
         'SELECT i FROM "in" WHERE coalesce(p, false)',
         'SELECT i FROM "in" WHERE $1',
         'SELECT 1 AS one FROM "in"',
+        'SELECT i AS n, j AS "N" FROM "in"',
     ],
 )
 def test_everything_else_is_left_to_duckdb(con: duckdb.DuckDBPyConnection, sql: str) -> None:
     """What is not known to be the same, or might fail, is not computed here."""
     assert direct(con, sql, {"in": TABLE.schema}) is None
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.string_view(), pa.large_string(), pa.dictionary(pa.int8(), pa.string()), pa.duration("us"), pa.date64(), pa.time32("s"),
+        pa.timestamp("us", "Europe/Berlin"), pa.month_day_nano_interval(), pa.list_view(pa.int8()), pa.null(),
+        pa.run_end_encoded(pa.int32(), pa.int8()), pa.struct([("a", pa.string_view())]), pa.map_(pa.string(), pa.large_binary()),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_types_that_duckdb_gives_back_as_others_are_left_to_it(con: duckdb.DuckDBPyConnection, kind: pa.DataType) -> None:
+    """A column that is only handed on has the type that it has where DuckDB computes the query."""
+    assert direct(con, 'SELECT a FROM "in"', {"in": pa.schema([("a", kind)])}) is None
+
+
+def test_a_select_hides_the_table_whose_name_it_has(con: duckdb.DuckDBPyConnection) -> None:
+    """Names of tables have no case either."""
+    ours, theirs = both(con, 'WITH "IN" AS (SELECT j AS i FROM "in") SELECT i FROM "in"')
+    assert ours == theirs
