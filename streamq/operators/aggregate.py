@@ -252,12 +252,20 @@ def _changelog(gone: pa.RecordBatch, there: pa.RecordBatch, existed: NDArray[np.
 
 
 def _equal(left: pa.RecordBatch, right: pa.RecordBatch, first: int) -> NDArray[np.bool_]:
-    """Tell which rows have the same values in the columns from `first` on; NULL is NULL, NaN is NaN."""
+    """Tell which rows have the same values in the columns from `first` on, to the last bit: NULL is NULL, NaN is NaN, -0.0 is not 0.0.
+
+    What was given is withdrawn as it was given.
+    """
     same = np.ones(left.num_rows, np.bool_)
     for one, other in zip(left.columns[first:], right.columns[first:], strict=True):
-        equal = pc.equal(one, other).fill_null(False)
-        both_null = pc.and_(one.is_null(), other.is_null())
+        null, other_null = np.asarray(one.is_null()), np.asarray(other.is_null())
         if pa.types.is_floating(one.type):
-            both_null = pc.or_(both_null, pc.and_(one.is_nan(), other.is_nan()).fill_null(False)) if left.num_rows else both_null
-        same &= np.asarray(pc.or_(equal, both_null))
+            same &= (null == other_null) & _equal_floats(one.to_numpy(zero_copy_only=False), other.to_numpy(zero_copy_only=False))
+        else:
+            same &= np.asarray(pc.equal(one, other).fill_null(False)) | (null & other_null)
     return same
+
+
+def _equal_floats(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.bool_]:
+    same: NDArray[np.bool_] = (left == right) & (np.signbit(left) == np.signbit(right))
+    return same | (np.isnan(left) & np.isnan(right))

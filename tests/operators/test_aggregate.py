@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import Literal
@@ -109,6 +110,16 @@ def test_delta_leaves_out_what_is_the_same(evaluator: Evaluator) -> None:
     driver.step([(("a", 0, 5), 1), (("b", 0, None), 1)])
     assert driver.step([(("a", 0, 5), 1), (("b", 0, None), 1)]) == []
     assert driver.step([(("b", 0, 1), 1)]) == [(("b", None), -1), (("b", 1), 1)]
+
+
+def test_a_zero_of_the_other_sign_is_another_value(evaluator: Evaluator) -> None:
+    """What keeps the rows to the last bit is told of it: it would not know the row that is withdrawn later."""
+    schema = pa.schema([("k", pa.string()), ("w", pa.timestamp("us")), ("x", pa.float64())])
+    node = aggregate(("k",), (Accumulate("m", "max", "x", pa.float64()),))
+    node = replace(node, schema=pa.schema([("k", pa.string()), ("m", pa.float64())]))
+    driver = Driver(node, evaluator, [schema], [False])
+    changes = [len(driver.step([(("a", 0, x), 1)])) for x in (-0.0, 0.0, 0.0, math.nan, math.nan)]
+    assert changes == [1, 2, 0, 2, 0]
 
 
 def test_idle_partition_has_no_row(evaluator: Evaluator) -> None:
