@@ -267,5 +267,5 @@ def _equal(left: pa.RecordBatch, right: pa.RecordBatch, first: int) -> NDArray[n
 
 
 def _equal_floats(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.bool_]:
-    same: NDArray[np.bool_] = (left == right) & (np.signbit(left) == np.signbit(right))
-    return same | (np.isnan(left) & np.isnan(right))
+    equal: NDArray[np.bool_] = ((left == right) & (np.signbit(left) == np.signbit(right))) | (np.isnan(left) & np.isnan(right))
+    return equal

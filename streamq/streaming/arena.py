@@ -56,16 +56,17 @@ class Arena:
         """Give the memory back. Readers keep what they have opened."""
         if self._file is not None:
             self._file.close()
+        if self._fd >= 0:
             os.close(self._fd)
-            self._file, self._fd = None, -1
+        self._file, self._fd = None, -1
 
     def _of_size(self, size: int) -> pa.MemoryMappedFile:
         """Give the file with room for at least `size` bytes."""
-        if self._file is None:
-            self._fd = os.memfd_create("streamq-arena")
-        elif self._file.size() >= size:
+        if self._file is not None and self._file.size() >= size:
             return self._file
-        else:
+        if self._fd < 0:
+            self._fd = os.memfd_create("streamq-arena")
+        if self._file is not None:
             self._file.close()
         os.ftruncate(self._fd, min(self._most_bytes, max(LEAST_BYTES, 1 << (size - 1).bit_length())))
         self._file = pa.memory_map(f"/proc/self/fd/{self._fd}", "r+")
