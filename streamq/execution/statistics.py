@@ -201,7 +201,7 @@ class QueryStatistics:
 
     @property
     def leases(self) -> int:
-        """Leases that have been read to their end, over all scans."""
+        """Leases that have been handed out, over all scans."""
         return sum(scan.leases for scan in self.scans)
 
     @property
