@@ -17,4 +17,3 @@ async def cut_ready(cut: Cut) -> None:
             await bell.wait()
     finally:
         cut.wake(None)
-        bell.close()

@@ -53,7 +53,6 @@ class Inserts:
             return result
         finally:
             insertion.abandon(ring)
-            bell.close()
 
 
 def _first_attempt(convert: Callable[[], Insertion]) -> tuple[Insertion, int, InsertResult | None]:

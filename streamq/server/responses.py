@@ -126,13 +126,9 @@ class QueryResponse(Response):
         try:
             with self._endable():
                 await self._send_pieces(send, self._format.begin(self.stream))
-                while (batch := await self._next(send)) is not None:
-                    progress = self.stream.progress
-                    if batch.nbytes > INLINE_BYTES:
-                        data = await anyio.to_thread.run_sync(self._format.batch, batch, progress)
-                    else:
-                        data = self._format.batch(batch, progress)
-                    await self._send_pieces(send, data)
+                # A client for whom nothing comes costs nothing of what came before: no batch is named here.
+                while await self._send_next(send):
+                    pass
                 await self._send_pieces(send, self._format.end(await self.stream.statistics(), self.stream.progress))
                 return None
             error: Exception = self._why_ended()
@@ -145,6 +141,19 @@ class QueryResponse(Response):
             with anyio.move_on_after(PARTING_S):
                 await self._send_pieces(send, self._format.error(error, await self.stream.statistics()))
         return error
+
+    async def _send_next(self, send: Send) -> bool:
+        """Send the next batch; False at the end."""
+        batch = await self._next(send)
+        if batch is None:
+            return False
+        progress = self.stream.progress
+        if batch.nbytes > INLINE_BYTES:
+            data = await anyio.to_thread.run_sync(self._format.batch, batch, progress)
+        else:
+            data = self._format.batch(batch, progress)
+        await self._send_pieces(send, data)
+        return True
 
     async def _next(self, send: Send) -> pa.RecordBatch | None:
         """Give the next batch, None at the end. While it is waited for, the client hears from time to time that all is well."""

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 import anyio
+import anyio.abc
 import anyio.lowlevel
 import anyio.to_thread
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from streamq.errors import StreamClosed, StreamqError
 from streamq.flow.bell import Bell
@@ -28,9 +28,6 @@ INTERRUPT_INTERVAL_S = 0.02
 
 
 T = TypeVar("T")
-Outgoing = Emission | None
-"""What goes to the task that hands over. It has no room: to send is to wait until what was sent before has been handed over, and
-None is sent for nothing but that."""
 
 
 class Waker(Protocol):
@@ -81,8 +78,9 @@ class Coordinator:
         self._due_s = 0.0
         self._requests: deque[_Request] | None = deque()
         self._bell: Bell | None = None
-        self._idle = anyio.Event()
-        self._idle.set()
+        self._handed_over = anyio.Event()
+        self._handed_over.set()
+        self._tasks: anyio.abc.TaskGroup
         self.for_rows = Stopwatch()
         """Runs while there is nothing to compute."""
         self.for_epochs = Stopwatch()
@@ -98,15 +96,9 @@ class Coordinator:
         try:
             for waker in self._wakers:
                 waker.wake(bell.ring)
-            send, receive = anyio.create_memory_object_stream[Outgoing]()
-            with receive:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._interrupt_when_cancelled)
-                    async with anyio.create_task_group() as handing_over:
-                        handing_over.start_soon(self._hand_over, receive)
-                        with send:
-                            await self._loop(bell, send)
-                    tasks.cancel_scope.cancel()
+            # A query that waits has no other task than this one: those that compute and hand over end with the epoch.
+            async with anyio.create_task_group() as self._tasks:
+                await self._loop(bell)
         except BaseExceptionGroup as group:
             error = one_error(group)
             raise error from error.__cause__
@@ -116,7 +108,6 @@ class Coordinator:
             requests, self._requests = self._requests or (), None
             for request in requests:
                 request.done.set()
-            bell.close()
 
     async def between_epochs(self, work: Callable[[], None]) -> None:
         """Run `work` in a thread between two epochs, when what was computed has been handed over. What it raises is raised here.
@@ -135,10 +126,10 @@ class Coordinator:
         if not request.served:
             raise StreamClosed("the query has ended")
 
-    async def _loop(self, bell: Bell, outgoing: MemoryObjectSendStream[Outgoing]) -> None:
+    async def _loop(self, bell: Bell) -> None:
         while True:
             while self._requests:
-                await outgoing.send(None)
+                await self._handed_over.wait()
                 request = self._requests.popleft()
                 try:
                     await self._in_thread(request.serve)
@@ -148,23 +139,27 @@ class Coordinator:
                 advanced, emission = await self._in_thread(self._step)
             except StreamqError:
                 # The epochs before the one that failed are the reader's.
-                await outgoing.send(None)
+                await self._handed_over.wait()
                 raise
             if emission is not None:
-                await outgoing.send(emission)
+                await self._handed_over.wait()
+                self._handed_over = anyio.Event()
+                self._tasks.start_soon(self._hand_over, emission, name="streamq: changes to the reader")
+                # What is waited for next may take long: the reader is to have the changes, and nobody else.
+                emission = None
             if self._epochs.ended and not self._epochs.waiting:
                 return
             if not advanced:
                 with anyio.move_on_after(self._patience_s()), self.for_rows:
                     await bell.wait()
 
-    async def _hand_over(self, outgoing: MemoryObjectReceiveStream[Outgoing]) -> None:
-        async for emission in outgoing:
-            if emission is not None:
-                await self._emit(emission)
+    async def _hand_over(self, emission: Emission) -> None:
+        await self._emit(emission)
+        self._handed_over.set()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        self._idle = anyio.Event()
+        done = anyio.Event()
+        self._tasks.start_soon(self._interrupt_when_cancelled, done, name="streamq: interrupt")
         try:
             with self.for_epochs:
                 return await anyio.to_thread.run_sync(work, limiter=self._limiter)
@@ -173,7 +168,7 @@ class Coordinator:
             await anyio.lowlevel.checkpoint_if_cancelled()
             raise
         finally:
-            self._idle.set()
+            done.set()
 
     def _step(self) -> tuple[bool, Emission | None]:
         advanced = self._epochs.advance()
@@ -190,13 +185,13 @@ class Coordinator:
         times = [at_s for at_s in wanted if at_s is not None]
         return max(0.0, min(times) - time.monotonic()) if times else float("inf")
 
-    async def _interrupt_when_cancelled(self) -> None:
+    async def _interrupt_when_cancelled(self, done: anyio.Event) -> None:
         try:
-            await anyio.sleep_forever()
+            await done.wait()
         finally:
             # A thread cannot be cancelled: whoever waits for it does so until the work that it does was interrupted.
             with anyio.CancelScope(shield=True):
-                while not self._idle.is_set():
+                while not done.is_set():
                     self._interrupt()
                     with anyio.move_on_after(INTERRUPT_INTERVAL_S):
-                        await self._idle.wait()
+                        await done.wait()

@@ -73,13 +73,14 @@ class LocalPartitions:
 
     def step(self, epoch: Epoch, inputs: Mapping[str, Delta]) -> list[Delta]:
         """Compute an epoch. See `Partitions`."""
-        self._outputs = [[] for _ in range(self._partitions)]
         for read, delta in inputs.items():
             self._send(read, 0, delta)
         parallel = self._partitions > 1 and (epoch.ended or sum(delta.num_rows for delta in inputs.values()) >= self._parallel_rows)
         for stage in self._layout.stages:
             self._run(stage, epoch, parallel)
-        return [delta for outputs in self._outputs for delta in outputs]
+        given = [delta for outputs in self._outputs for delta in outputs]
+        self._outputs = [[] for _ in range(self._partitions)]
+        return given
 
     def snapshot(self) -> States:
         """Give the state of every instance."""
