@@ -61,7 +61,7 @@ class Prepared:
     """One SQL query over named tables and `$name` parameters, made by `Evaluator.prepare`."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, sql: str, inputs: Mapping[str, pa.Schema], what: str) -> None:
-        self._connection = connection
+        self._connection: duckdb.DuckDBPyConnection | None = connection
         self._sql = sql
         self._what = what
         self._slots = {name: _Slot(schema) for name, schema in inputs.items()}
@@ -77,10 +77,10 @@ class Prepared:
                 self._sql = f"FROM {VIEW}"
             self._direct = direct(connection, sql, inputs)
         except duckdb.Error as error:
-            connection.close()
+            self.close()
             raise translate(error, what) from error
         if self._direct is not None:
-            connection.close()
+            self.close()
 
     def __call__(self, inputs: Mapping[str, pa.RecordBatch | pa.Table], values: Mapping[str, object]) -> pa.RecordBatch:
         """Run the query over `inputs` (tables that are not named have no rows), with those of `values` that its text names.
@@ -108,18 +108,22 @@ class Prepared:
         """Give the relation for these values: the one of the last call, unless a value has changed since."""
         wanted = {name: values[name] for name in self._parameters}
         typed = {name: (type(value), value) for name, value in wanted.items()}
+        assert self._connection is not None
         if self._relation is None or typed != self._values:
             self._relation = self._connection.sql(self._sql, params=wanted) if wanted else self._connection.sql(self._sql)
             self._values = typed
         return self._relation
 
     def interrupt(self) -> None:
-        if self._direct is None:
-            self._connection.interrupt()
+        connection = self._connection
+        if connection is not None:
+            connection.interrupt()
 
     def close(self) -> None:
         self._relation = None
-        self._connection.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 class _Slot:
