@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from sqlglot import exp
 
+from streamq.sql.items import rewrite_topmost
 from streamq.sql.text import column, identifier
 
 
@@ -86,19 +87,17 @@ class Scope:
         Raises:
             NotLowered: a name is none of these.
         """
-        if isinstance(node, exp.Query):
-            return node.copy()
-        if isinstance(node, exp.Comprehension):
-            raise NotLowered("list comprehension")
-        if isinstance(node, exp.Column):
-            return self._resolve_column(node, aliases, first)
-        copy = node.copy()
-        for name, value in node.args.items():
-            if isinstance(value, exp.Expr):
-                copy.set(name, self.resolve(value, aliases, first))
-            elif isinstance(value, list):
-                copy.set(name, [self.resolve(v, aliases, first) if isinstance(v, exp.Expr) else v for v in value])
-        return copy
+
+        def replace(part: exp.Expr) -> exp.Expr | None:
+            match part:
+                case exp.Comprehension():
+                    raise NotLowered("list comprehension")
+                case exp.Column():
+                    return self._resolve_column(part, aliases, first)
+                case _:
+                    return None
+
+        return rewrite_topmost(node, replace)
 
     def _resolve_column(self, node: exp.Column, aliases: AliasLookup | None, first: AliasLookup | None) -> exp.Expr:
         if node.meta.get(_RESOLVED):

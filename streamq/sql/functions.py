@@ -30,11 +30,12 @@ def function_name(node: exp.Expr) -> str:
     """Give the lower-case name by which DuckDB knows a call; empty for anything that is not written as a call."""
     if isinstance(node, exp.Anonymous):
         return node.name.lower()
-    if not isinstance(node, exp.Func):
+    # sqlglot counts operators among its functions. These have long chains, of which each one would be written with all before it.
+    if not isinstance(node, exp.Func) or isinstance(node, exp.And | exp.Or):
         return ""
     sql = sql_of(node)
     if isinstance(node, exp.Binary) and sql.startswith(sql_of(node.left)):
-        return ""  # sqlglot counts operators such as AND among its functions
+        return ""
     match = _CALL.match(sql)
     return match[1].lower() if match else ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -47,15 +47,43 @@ def has_query(node: exp.Expr) -> bool:
 
 def rewrite_topmost(node: exp.Expr, replace: Callable[[exp.Expr], exp.Expr | None]) -> exp.Expr:
     """Replace the topmost parts for which `replace` gives something; subqueries stay as they are."""
-    if isinstance(node, exp.Query):
-        return node.copy()
-    found = replace(node)
-    if found is not None:
-        return found
-    copy = node.copy()
-    for name, value in node.args.items():
-        if isinstance(value, exp.Expr):
-            copy.set(name, rewrite_topmost(value, replace))
-        elif isinstance(value, list):
-            copy.set(name, [rewrite_topmost(part, replace) if isinstance(part, exp.Expr) else part for part in value])
+    return rewrite_parts(node, lambda part: part.copy() if isinstance(part, exp.Query) else replace(part))
+
+
+def rewrite_parts(node: exp.Expr, replace: Callable[[exp.Expr], exp.Expr | None]) -> exp.Expr:
+    """Copy a tree with the topmost parts replaced for which `replace`, which is asked from left to right, gives something.
+
+    >>> from sqlglot import parse_one
+    >>> rewrite_parts(parse_one("a + b * 2"), lambda part: exp.Null() if isinstance(part, exp.Column) else None).sql()
+    'NULL + NULL * 2'
+    """
+    # Without calls of itself and in one pass: chains of operators may have a thousand terms.
+    kept: list[exp.Expr] = []
+    made: dict[int, exp.Expr] = {}
+    pending = [node]
+    while pending:
+        part = pending.pop()
+        found = replace(part)
+        if found is not None:
+            made[id(part)] = found
+            continue
+        kept.append(part)
+        pending.extend(part.iter_expressions(reverse=True))
+    for part in reversed(kept):
+        made[id(part)] = _with_parts(part, made)
+    return made[id(node)]
+
+
+def _with_parts(node: exp.Expr, made: Mapping[int, exp.Expr]) -> exp.Expr:
+    """Copy one node, with its parts as they were made."""
+
+    def part(value: object) -> object:
+        return made[id(value)] if isinstance(value, exp.Expr) else value
+
+    parts = {name: [part(each) for each in value] if isinstance(value, list) else part(value) for name, value in node.args.items()}
+    copy = type(node)(**parts)
+    copy.comments = node.comments
+    copy.meta.update(node.meta)
+    if not isinstance(node, exp.Cast | exp.DataType):
+        copy.type = node.type
     return copy

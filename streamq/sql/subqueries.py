@@ -10,6 +10,7 @@ from sqlglot import exp
 
 from streamq.sql.binder import SYSTEM_TABLES, BindFailed
 from streamq.sql.columns import NotLowered, Scope
+from streamq.sql.items import rewrite_parts
 from streamq.sql.logical import Derived, Leaf, Scan
 from streamq.sql.tables import leaf_table, map_tables, table_name
 from streamq.sql.text import identifier
@@ -37,15 +38,7 @@ class Subqueries:
         Raises:
             NotLowered: a correlated subquery that cannot be kept as text.
         """
-        if isinstance(node, exp.Select | exp.SetOperation):
-            return self._bind_query(node)
-        copy = node.copy()
-        for name, value in node.args.items():
-            if isinstance(value, exp.Expr):
-                copy.set(name, self.bind(value))
-            elif isinstance(value, list):
-                copy.set(name, [self.bind(part) if isinstance(part, exp.Expr) else part for part in value])
-        return copy
+        return rewrite_parts(node, lambda part: self._bind_query(part) if isinstance(part, exp.Select | exp.SetOperation) else None)
 
     def is_correlated(self, node: exp.Expr) -> bool:
         """Tell whether an expression contains a correlated subquery."""

@@ -128,6 +128,16 @@ def test_deep_nesting(text: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["SELECT 1" + " + 1" * 1_000, "SELECT true" + " OR n = 1" * 1_000, "SELECT 1" + " UNION ALL SELECT 1" * 1_000]
+)
+def test_long_chains(text: str) -> None:
+    """More operators in a row than what binds them can walk are a syntax error that says how else they are written."""
+    with pytest.raises(SqlSyntaxError, match=r"^a chain of operators may have 900 of them, and here one has 1,00[01]") as caught:
+        parse(text)
+    assert caught.value.sql == text
+
+
 def test_long_text() -> None:
     """A text of a megabyte is read."""
     parse("SELECT " + ", ".join(f"'{'x' * 990}' AS c{number}" for number in range(1_000)))
