@@ -36,10 +36,19 @@ def plain(name: str) -> str:
 def is_name(sql: str, name: str) -> bool:
     """Tell whether an expression is nothing but a name.
 
-    >>> is_name("a", "a"), is_name('"a"', "a"), is_name("a + 1", "a")
-    (True, True, False)
+    >>> is_name("a", "a"), is_name('"a"', "a"), is_name("a + 1", "a"), is_name("1", "1"), is_name('"1"', "1")
+    (True, True, False, False, True)
     """
-    return sql in (name, quote(name))
+    return sql == quote(name) or (sql == name and not is_value(sql))
+
+
+def is_value(word: str) -> bool:
+    """Tell whether a word without quotes is a value, and no name even where something is called so.
+
+    >>> [is_value(word) for word in ("a", "1", "NULL", "timestamp")]
+    [False, True, True, False]
+    """
+    return word[0].isdecimal() or word.lower() in ("null", "true", "false")
 
 
 def named(columns: Iterable[Named]) -> tuple[str, ...]:

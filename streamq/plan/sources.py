@@ -19,7 +19,7 @@ from streamq.plan.fragments import (
 )
 from streamq.plan.joins import Divided, Exchanged, ExchangeKey, Gathered, plan_joins
 from streamq.plan.leaves import PlanQuery, attach, divide, exchange_leaf, scan_input
-from streamq.plan.render import is_name, named, select
+from streamq.plan.render import is_name, is_value, named, select
 from streamq.plan.sizes import human_bytes, leaf_bytes
 from streamq.sql.logical import Block, Derived, Leaf, Scan
 
@@ -172,7 +172,7 @@ def _partitioned_scan(draft: Draft, block: Block, together: frozenset[str]) -> S
 def _column_of(sql: str, columns: list[str]) -> str | None:
     """Tell which column of the only leaf an expression is. A qualifier that is itself a column would be a struct's name."""
     found = _QUALIFIED.match(sql)
-    if found is None:
+    if found is None or (found["plain"] and is_value(found["plain"])):
         return None
     table, name = found["quoted_table"] or found["table"], found["quoted"] or found["plain"]
     return name if name in columns and table not in columns else None

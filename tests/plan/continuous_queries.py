@@ -161,6 +161,10 @@ QUERIES = {
         (SELECT window_start, count(*) AS n FROM TUMBLE(orders, ts, INTERVAL '2' MINUTE) GROUP BY window_start) a LEFT JOIN
         (SELECT window_start, sum(paid) AS s FROM TUMBLE(payments, ts, INTERVAL '2' MINUTE) GROUP BY window_start) b
         ON a.window_start = b.window_start""",
+    "columns called like values": """SELECT customer, sum(1) AS n, count(NULL) AS o, max("1") AS m, max("null") AS l
+        FROM (SELECT customer, quantity AS "1", id AS "null" FROM orders) GROUP BY customer""",
+    "window by a value": """SELECT "1", row_number() OVER (PARTITION BY 1 ORDER BY "1", id) AS r
+        FROM (SELECT quantity AS "1", id FROM orders)""",
     "distinct in a window": "SELECT DISTINCT window_start, customer FROM TUMBLE(orders, ts, INTERVAL '2' MINUTE)",
     "interval join": """SELECT o.id, p.paid FROM orders o JOIN payments p
         ON o.customer = p.customer AND p.ts BETWEEN o.ts - INTERVAL '1' MINUTE AND o.ts + INTERVAL '2' MINUTE""",

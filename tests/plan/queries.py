@@ -111,6 +111,8 @@ ROWS = (
     "SELECT count(*) AS n FROM (SELECT id FROM orders LIMIT 10)",
     "SELECT count(*) AS n FROM (SELECT id FROM orders UNION ALL (SELECT id FROM orders ORDER BY id LIMIT 3))",
     "SELECT count(*) AS n FROM orders WHERE amount > 100",
+    """SELECT "1", row_number() OVER (PARTITION BY 1 ORDER BY id) AS r FROM (SELECT customer AS "1", id FROM orders)""",
+    """SELECT 1 AS "1", "null" FROM (SELECT customer AS "1", id AS "null" FROM orders)""",
     "SELECT kind, customer, grouping(kind) AS g, count(*) AS n FROM orders GROUP BY ROLLUP (kind, customer)",
 )
 """Queries whose rows have no order."""

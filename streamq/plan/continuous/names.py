@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from streamq.plan.render import quote
+from streamq.plan.render import is_value, quote
 
 _COLUMN = re.compile(r'(?:(?:"(?P<quoted_table>(?:[^"]|"")+)"|(?P<table>\w+))\.)?(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>\w+))\Z')
 _WINDOW = re.compile(r"\{'start': (?P<start>.+), 'end': (?P<end>.+)\}\Z", re.DOTALL)
@@ -18,9 +18,11 @@ def column_of(sql: str, names: Sequence[str]) -> str | None:
 
     >>> column_of("(a)", ["a"]), column_of('t."b c"', ["b c"]), column_of("o.id", ["o.id", "c.id"]), column_of("a + 1", ["a"])
     ('a', 'b c', 'o.id', None)
+    >>> column_of("NULL", ["null"]), column_of('"NULL"', ["null"])
+    (None, 'null')
     """
     found = _COLUMN.match(_unwrapped(sql))
-    if found is None:
+    if found is None or (found["plain"] and is_value(found["plain"])):
         return None
     table = found["table"] or (found["quoted_table"] or "").replace('""', '"')
     name = found["plain"] or found["quoted"].replace('""', '"')
