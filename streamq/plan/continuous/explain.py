@@ -291,6 +291,8 @@ def _gives_at_close(node: Node) -> bool:
     match node:
         case Aggregate():
             return node.emit == "close"
+        case Hop():
+            return True
         case Sessions() | Join():
             return node.final and not (isinstance(node, Join) and node.kind in ("inner", "semi", "cross"))
         case Hold():
@@ -301,7 +303,7 @@ def _gives_at_close(node: Node) -> bool:
 
 def _closes_by(node: Node) -> list[str]:
     match node:
-        case Aggregate(closing=closing) | Hold(closing=closing) if closing is not None:
+        case Aggregate(closing=closing) | Hop(closing=closing) | Hold(closing=closing) if closing is not None:
             return [f"{plain(closing.column)} + {closing.plus_us / 1e6:g} s" if closing.plus_us else plain(closing.column)]
         case Sessions():
             return [f"the session's last row + {node.gap_us / 1e6:g} s"]
