@@ -17,6 +17,8 @@ from streamq.storage.rows import InsertResult
 
 MOST_ROWS = 2**31 - 1
 """No batch of Arrow has more, wherever it is read."""
+LONGEST_S = 10**9
+"""The longest timeout, thirty years: clocks of event loops take no number that is far larger, and none that is no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class AskedQuery:
     def __post_init__(self) -> None:
         if not 1 <= self.batch_rows <= MOST_ROWS:
             raise ValueError(f"batch_rows must be at least 1 and at most {MOST_ROWS:,}, not {self.batch_rows}")
-        if self.timeout is not None and self.timeout <= 0:
-            raise ValueError(f"timeout must be positive, not {self.timeout}")
+        if self.timeout is not None and not 0 < self.timeout <= LONGEST_S:
+            raise ValueError(f"timeout must be positive and at most {LONGEST_S:,} seconds, not {self.timeout}")
         if self.epoch_rows is not None and not 1 <= self.epoch_rows <= MOST_ROWS:
             raise ValueError(f"epoch_rows must be at least 1 and at most {MOST_ROWS:,}, not {self.epoch_rows}")
 
@@ -69,7 +71,7 @@ class Database(ABC):
         every row), and with `progress` an epoch that changes nothing gives a batch without rows.
 
         Raises:
-            ValueError: `batch_rows`, `epoch_rows` or `timeout` is not positive.
+            ValueError: `batch_rows`, `epoch_rows` or `timeout` is not positive, or far too large.
         """
         return self._stream(AskedQuery(sql, params, timeout, batch_rows, partitions, epoch_rows, progress))
 

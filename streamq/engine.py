@@ -28,7 +28,7 @@ from streamq.execution.stream import QueryBatchStream
 from streamq.sql.catalog import RelationInfo
 from streamq.sql.depth import bounded_depth
 from streamq.sql.parse import parse_one
-from streamq.sql.statements import CreateView, Drop, Explain, Insert, Parameters, Select, Show
+from streamq.sql.statements import CreateView, Drop, Explain, Insert, Parameters, Select, Show, Statement
 from streamq.storage.catalog import Catalog
 from streamq.storage.insertion import Insertion
 from streamq.storage.rows import InsertResult
@@ -59,7 +59,7 @@ class connect:
 
     Raises:
         UnsupportedError: `target` names a directory, which this version does not have.
-        ValueError: a setting is out of range, or `target` is no address.
+        ValueError: a setting is out of range, `target` is no address, or there is a token for a database that is not a service's.
     """
 
     def __init__(self, target: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None, **settings: Any) -> None:
@@ -68,7 +68,9 @@ class connect:
             from streamq.client import RemoteConnection
 
             self._opening = RemoteConnection(target, token, tls, Config.load(**settings))
-        elif target is not None or token is not None or tls is not None:
+        elif target is None and (token is not None or tls is not None):
+            raise ValueError("token and tls are for a service: streamq.connect('http://…', token=…)")
+        elif target is not None:
             raise UnsupportedError(
                 f"cannot connect to {target!r}: a durable directory is not supported by this version",
                 hint="streamq.connect() opens a database in memory, streamq.connect('http://…') one that a service has",
@@ -115,7 +117,8 @@ class EmbeddedDatabase(Database):
 
     async def explain(self, sql: str, params: Parameters = None, *, analyze: bool = False) -> str:
         self._host.check_open()
-        return await self._explain(await self._in_thread(parse_select, sql), params, analyze)
+        with bounded_depth(sql):
+            return await self._explain(await self._in_thread(parse_select, sql), params, analyze)
 
     async def relations(self) -> tuple[RelationInfo, ...]:
         return tuple((await self._in_thread(self._catalog.infos)).values())
@@ -149,7 +152,44 @@ class EmbeddedDatabase(Database):
 
     async def execute(self, sql: str, params: Parameters = None) -> ExecuteResult:
         self._host.check_open()
-        statement = await self._in_thread(parse_one, sql)
+        with bounded_depth(sql):
+            return await self._execute(await self._in_thread(parse_one, sql), sql, params)
+
+    async def finish(self, relation: str) -> None:
+        self._host.check_open()
+        await self._in_thread(self._catalog.finish, relation)
+
+    async def register(self, name: str, obj_or_path: object, *, watermark: str | None = None) -> None:
+        self._host.check_open()
+        with bounded_depth(watermark):
+            relation = await self._in_thread(registered, name, obj_or_path, watermark)
+        await self._in_thread(self._catalog.add, relation)
+
+    async def unregister(self, name: str) -> None:
+        self._host.check_open()
+        await self._in_thread(self._catalog.remove, name)
+
+    async def _insert_at_once(self, relation: str, rows: object) -> InsertResult:
+        return await self._insert(partial(self._catalog.insertion, relation, rows))
+
+    async def _insert_each(self, relation: str, items: AsyncIterable[object]) -> InsertResult:
+        self._host.check_open()
+        rows, first, last = 0, None, -1
+        try:
+            async for item in items:
+                result = await self._insert(partial(self._catalog.insertion, relation, item))
+                rows += result.rows
+                first = result.first_offset if first is None else first
+                last = result.last_offset
+        except SourceError as error:
+            raise type(error)(f"{error} ({rows} rows had gone in before)") from error
+        except ResourceLimit as error:
+            raise type(error)(f"{error} ({rows} rows had gone in before)", retryable=error.retryable) from error
+        return InsertResult(rows, first or 0, last)
+
+    # How it is wired
+
+    async def _execute(self, statement: Statement, sql: str, params: Parameters) -> ExecuteResult:
         match statement:
             case Select():
                 raise UnsupportedError("execute() runs statements, not queries", sql=sql, hint="use query() or fetch() for a SELECT")
@@ -171,51 +211,15 @@ class EmbeddedDatabase(Database):
             case _:
                 return await self._in_thread(run_statement, statement, self._catalog, self._planner, params)
 
-    async def finish(self, relation: str) -> None:
-        self._host.check_open()
-        await self._in_thread(self._catalog.finish, relation)
-
-    async def register(self, name: str, obj_or_path: object, *, watermark: str | None = None) -> None:
-        self._host.check_open()
-        relation = await self._in_thread(registered, name, obj_or_path, watermark)
-        await self._in_thread(self._catalog.add, relation)
-
-    async def unregister(self, name: str) -> None:
-        self._host.check_open()
-        await self._in_thread(self._catalog.remove, name)
-
-    async def _insert_at_once(self, relation: str, rows: object) -> InsertResult:
-        return await self._insert(partial(self._catalog.insertion, relation, rows))
-
-    async def _insert_each(self, relation: str, items: AsyncIterable[object]) -> InsertResult:
-        self._host.check_open()
-        rows, first, last = 0, None, -1
-        try:
-            async for item in items:
-                result = await self._insert(partial(self._catalog.insertion, relation, item))
-                rows += result.rows
-                first = result.first_offset if first is None else first
-                last = result.last_offset
-        except (SourceError, ResourceLimit) as error:
-            raise type(error)(f"{error} ({rows} rows had gone in before)") from error
-        return InsertResult(rows, first or 0, last)
-
-    # How it is wired
-
     async def _in_thread(self, function: Callable[[*Args], T], *args: *Args) -> T:
-        """Run what takes more than a moment (parsing, binding, planning, converting rows) off the event loop.
-
-        Raises:
-            SqlSyntaxError: it is nested more deeply than can be walked.
-        """
+        """Run what takes more than a moment (parsing, binding, planning, converting rows) off the event loop."""
         self._host.check_open()
-        with bounded_depth():
-            return await anyio.to_thread.run_sync(function, *args, limiter=self._host.limiter)
+        return await anyio.to_thread.run_sync(function, *args, limiter=self._host.limiter)
 
     def _stream(self, asked: AskedQuery) -> QueryBatchStream:
         async def start() -> RunningQuery:
             deadline = anyio.current_time() + asked.timeout if asked.timeout is not None else float("inf")
-            with anyio.CancelScope(deadline=deadline):
+            with anyio.CancelScope(deadline=deadline), bounded_depth(asked.sql):
                 select = await self._in_thread(parse_select, asked.sql)
                 if is_continuous(select) and not asked.snapshot:
                     return await self._start_continuous(asked, select, deadline)
@@ -247,8 +251,7 @@ class EmbeddedDatabase(Database):
         create_view = await self._in_thread(_view_creation)
         # One after the other: IF NOT EXISTS finds what was being created.
         async with self._creating:
-            with bounded_depth():
-                made = await create_view(statement, params, self._catalog, self._planner, self._host)
+            made = await create_view(statement, params, self._catalog, self._planner, self._host)
         return ExecuteResult(f"create materialized view{'' if made else ' (exists)'}", 0)
 
     async def _plan(self, select: Select, params: Parameters, partitions: int | None) -> PlannedQuery:

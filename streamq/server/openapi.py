@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from streamq import __version__, errors
+from streamq.database import LONGEST_S, MOST_ROWS
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics
 from streamq.server.asked import EXECUTE_OPTIONS, EXPLAIN_OPTIONS, JSON, QUERY_OPTIONS, Options
 from streamq.server.formats import EVENTS, FORMATS, NDJSON
@@ -30,7 +31,6 @@ _TEXT: Schema = {"type": "string"}
 _BINARY: Schema = {"type": "string", "format": "binary"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _EMPTY: Schema = {"type": "object", "maxProperties": 0}
-_LARGEST = 2**31 - 1
 
 
 def _object(optional: Iterable[str] = (), **properties: Schema) -> Schema:
@@ -44,8 +44,8 @@ def _ref(name: str) -> Schema:
 
 _OPTION_SCHEMAS: Mapping[type, Schema] = {
     bool: {"type": ["boolean", "null"]},
-    int: {"type": ["integer", "null"], "minimum": 1, "maximum": _LARGEST},
-    float: {"type": ["number", "null"], "exclusiveMinimum": 0},
+    int: {"type": ["integer", "null"], "minimum": 1, "maximum": MOST_ROWS},
+    float: {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": LONGEST_S},
 }
 
 

@@ -9,7 +9,7 @@ from streamq.errors import SqlSyntaxError
 
 
 @contextmanager
-def bounded_depth(sql: str | None = None) -> Iterator[None]:
+def bounded_depth(sql: str | None) -> Iterator[None]:
     """Make it an error of the text `sql` if what is done with it, in plain functions, goes too deep.
 
     Raises:

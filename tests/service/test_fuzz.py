@@ -174,6 +174,7 @@ NOT_ASKED: dict[str, tuple[bytes, int]] = {
     "negative": (b'{"sql": "SELECT 1", "batch_rows": -1}', 400),
     "infinite": (b'{"sql": "SELECT 1", "timeout": -Infinity}', 400),
     "not a number": (b'{"sql": "SELECT 1", "timeout": NaN}', 400),
+    "longer than clocks go": (b'{"sql": "SELECT 1", "timeout": 1' + b"0" * 400 + b"}", 400),
     "no list": (b'{"sql": "SELECT ?", "params": "x"}', 400),
     "no arrow": (b'{"sql": "SELECT ?", "params_arrow": "AAAA"}', 400),
     "latin": ('{"sql": "SELECT \'é\'"}'.encode("latin-1"), 400),
