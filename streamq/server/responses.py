@@ -95,7 +95,9 @@ class QueryResponse(Response):
             failure = await self._send_result(send)
             note(scope, bytes_out=self._sent_bytes, error=None if failure is None else type(failure).__name__)
             told = self._sending_since is None and not self._format.cut_by_errors
-            if failure is None or told or scope["http_version"] not in ("1.0", "1.1"):
+            if failure is None:
+                return
+            if told or scope["http_version"] not in ("1.0", "1.1"):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             # Else the body is left without an end in HTTP too.
         finally:
@@ -129,7 +131,7 @@ class QueryResponse(Response):
                 # A client for whom nothing comes costs nothing of what came before: no batch is named here.
                 while await self._send_next(send):
                     pass
-                await self._send_pieces(send, self._format.end(await self.stream.statistics(), self.stream.progress))
+                await self._send_pieces(send, self._format.end(await self.stream.statistics(), self.stream.progress), last=True)
                 return None
             error: Exception = self._why_ended()
         except StreamqError as failure:
@@ -176,14 +178,15 @@ class QueryResponse(Response):
             f"the query took longer than the {self._limits.max_query_s} s that this service allows (max_query_s)"
         )
 
-    async def _send_pieces(self, send: Send, data: bytes) -> None:
+    async def _send_pieces(self, send: Send, data: bytes, *, last: bool = False) -> None:
+        """Send some of the body; `last` is its end in HTTP too."""
         self._sent_bytes += len(data)
         if self._sent_bytes > self._max_bytes:
             raise ResourceLimit(f"the result is larger than the {self._max_bytes:,} bytes that this service gives (max_result_bytes)")
-        view = memoryview(data)
         for start in range(0, len(data), PIECE_BYTES):
             self._sending_since = anyio.current_time()
-            await send({"type": "http.response.body", "body": bytes(view[start : start + PIECE_BYTES]), "more_body": True})
+            more = not last or start + PIECE_BYTES < len(data)
+            await send({"type": "http.response.body", "body": data[start : start + PIECE_BYTES], "more_body": more})
         self._sending_since = None
 
     async def _patience_s(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -81,5 +82,11 @@ def _read(kind: Any, value: Any) -> Any:
     if origin is Mapping:
         pairs = value.items() if isinstance(value, dict) else value
         return {_read(arguments[0], key): _read(arguments[1], item) for key, item in pairs}
+    return kind(**{name: _read(hint, value[name]) for name, hint in _fields(kind).items() if name in value})
+
+
+@functools.cache
+def _fields(kind: type) -> Mapping[str, Any]:
+    """Give the types of a dataclass's fields. They are written as text, which takes long to read."""
     hints = get_type_hints(kind, localns=_NAMES)
-    return kind(**{field.name: _read(hints[field.name], value[field.name]) for field in fields(kind) if field.name in value})
+    return {field.name: hints[field.name] for field in fields(kind)}
