@@ -28,10 +28,9 @@ class Barriers:
     def __init__(self) -> None:
         self._waiting: list[tuple[Reached, Callable[[], object]]] = []
 
-    @property
-    def next(self) -> Reached | None:
-        """The first place at which the view must stop."""
-        return min((place for place, _ in self._waiting), default=None)
+    def next(self, after: Reached) -> Reached | None:
+        """Give the first place behind `after` at which the view must stop."""
+        return min((place for place, _ in self._waiting if place.sequence > after.sequence), default=None)
 
     def add(self, place: Reached, arrived: Callable[[], object]) -> None:
         """Have `arrived()` called when the view is there."""

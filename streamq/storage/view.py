@@ -103,10 +103,9 @@ class MaterializedView(StoredRows):
 
     # Its place in the order of writes
 
-    @property
-    def next_stop(self) -> Reached | None:
-        """The first place, if any, at which it must stop."""
-        return self._barriers.next
+    def next_stop(self, after: Reached) -> Reached | None:
+        """Give the first place, if any, behind `after` at which it must stop."""
+        return self._barriers.next(after)
 
     def request(self, place: Reached, arrived: Callable[[], object]) -> None:
         """Have the view stop at a place, the last write that there is, and `arrived()` called while it is there, or once it is clear that

@@ -106,7 +106,8 @@ class ByCuts:
 
     def _choose(self) -> Reached | None:
         with self._commits.cut() as last:
-            stop = None if self._keeps is None else self._keeps.next_stop
+            # The view itself may be behind: it has the place where the query stands once it is handed over.
+            stop = None if self._keeps is None else self._keeps.next_stop(self._place)
             if stop is None and self._began and all(feed.next_sequence is None for feed in self._feeds):
                 return None
             if self._began and len(self._feeds) == 1 and self._views:

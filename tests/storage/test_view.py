@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamq.errors import DataError, SourceError
-from streamq.storage.barriers import Reached
+from streamq.storage.barriers import NOTHING, Reached
 from streamq.storage.commits import Commits
 from streamq.storage.cut import Cut
 from streamq.storage.stored import TableStore
@@ -144,9 +144,9 @@ def test_a_request_stops_the_view_once(store: TableStore) -> None:
         place = Reached(number, 0.0)
     with store.commits.cut():
         made.request(place, lambda: called.append(made.reached.sequence))
-    assert (made.next_stop, called) == (place, [])
+    assert (made.next_stop(NOTHING), called) == (place, [])
     made.apply([], place)
-    assert (made.next_stop, called) == (None, [1])
+    assert (made.next_stop(NOTHING), called) == (None, [1])
     with store.commits.cut():
         made.request(place, lambda: called.append(made.reached.sequence))
     assert called == [1, 1]
@@ -162,7 +162,7 @@ def test_views_below_stop_where_one_is_asked_to(store: TableStore) -> None:
         place = Reached(number, 0.0)
     with store.commits.cut():
         upper.request(place, lambda: None)
-    assert (lower.next_stop, upper.next_stop) == (place, place)
+    assert (lower.next_stop(NOTHING), upper.next_stop(NOTHING)) == (place, place)
 
 
 def test_changes_on_both_sides_of_a_stop_are_summed_up_apart(store: TableStore) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from streamq.sql.parse import parse_one
 from streamq.sql.statements import CreateSource
-from streamq.storage.barriers import Reached
+from streamq.storage.barriers import NOTHING, Reached
 from streamq.storage.catalog import Catalog
 from streamq.storage.feeds import Feed, Wanted
 from streamq.storage.view import MaterializedView
@@ -61,12 +61,12 @@ def test_nothing_is_read_before_the_views_are_there(catalog: Catalog) -> None:
     by_cuts = pace(catalog, feeds(catalog, "s", "v"))
     assert by_cuts.ceiling() is None
     later = write(catalog)
-    assert made.next_stop == Reached(last, 0.0)
+    assert made.next_stop(NOTHING) == Reached(last, 0.0)
     reach(made, last)
     assert by_cuts.ceiling() == last
     assert by_cuts.arrive(last)
     assert by_cuts.ceiling() == last
-    assert made.next_stop == Reached(later, 0.0)
+    assert made.next_stop(NOTHING) == Reached(later, 0.0)
     reach(made, later)
     assert by_cuts.ceiling() == later
 
@@ -86,6 +86,20 @@ def test_a_view_stops_where_it_was_asked_to(catalog: Catalog) -> None:
     assert by_cuts.ceiling() == last
 
 
+def test_the_next_stop_is_seen_before_the_view_has_the_last(catalog: Catalog) -> None:
+    """What the query has computed up to a place may still be on its way into the view when it goes on to the next one."""
+    made = view(catalog, "v")
+    by_cuts = pace(catalog, feeds(catalog, "s"), made)
+    places = []
+    for _ in range(2):
+        places.append(write(catalog))
+        with catalog.commits.cut():
+            made.request(Reached(places[-1], 0.0), lambda: None)
+    for place in places:
+        assert by_cuts.ceiling() == place
+        assert by_cuts.arrive(place)
+
+
 def test_one_view_alone_is_followed_as_far_as_it_is(catalog: Catalog) -> None:
     """It is asked to stop once, for the start, and then goes its own way."""
     made = view(catalog, "v")
@@ -100,7 +114,7 @@ def test_one_view_alone_is_followed_as_far_as_it_is(catalog: Catalog) -> None:
     place = write(catalog)
     write(catalog)
     reach(made, place)
-    assert (feed.next_sequence, made.next_stop) == (place, None)
+    assert (feed.next_sequence, made.next_stop(NOTHING)) == (place, None)
     assert by_cuts.ceiling() == place
 
 
