@@ -42,7 +42,7 @@ async def query(request: Request) -> Response:
     said = await asked(request, service.limits, QUERY_OPTIONS)
     options = {name: said[name] for name in STREAM_OPTIONS if said.get(name) is not None}
     start = service.database.snapshot if said.get("snapshot") else service.database.query
-    stream = start(said["sql"], parameters_from_json(said), **options)
+    stream = start(said["sql"], parameters_from_json(said, service.limits.max_request_bytes), **options)
     await _check_statement(request, said["sql"])
     return QueryResponse(service, stream, result, _caller(request))
 
@@ -51,7 +51,7 @@ async def execute(request: Request) -> Response:
     """Run a statement that is not a SELECT. A table in its answer is a list of rows, or an Arrow stream in base64 for who accepts Arrow."""
     service = _service(request)
     said = await asked(request, service.limits, EXECUTE_OPTIONS)
-    params = parameters_from_json(said)
+    params = parameters_from_json(said, service.limits.max_request_bytes)
     await _check_statement(request, said["sql"])
     work = partial(within, service.limits.max_query_s)
     result = await while_connected(request.receive, lambda: work(service.database.execute(said["sql"], params)))
@@ -66,7 +66,7 @@ async def explain(request: Request) -> Response:
     """Describe how a query runs; with `analyze` it is run."""
     service = _service(request)
     said = await asked(request, service.limits, EXPLAIN_OPTIONS)
-    params, analyze = parameters_from_json(said), bool(said.get("analyze"))
+    params, analyze = parameters_from_json(said, service.limits.max_request_bytes), bool(said.get("analyze"))
     if analyze:
         await _check_statement(request, said["sql"])
     work = partial(within, service.limits.max_query_s)

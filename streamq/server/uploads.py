@@ -15,10 +15,10 @@ import pyarrow.csv
 from starlette.requests import Request
 
 from streamq.errors import SourceError
-from streamq.server.plain_size import plain_bytes
 from streamq.server.refusals import TooLarge
 from streamq.wire import arrow
 from streamq.wire.arrow import ArrowDecoder, NotArrow
+from streamq.wire.plain_size import plain_bytes
 
 BLOCK_BYTES = 1 << 20
 """Text is converted in blocks of this size: each is a batch of its own."""

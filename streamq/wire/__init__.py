@@ -4,6 +4,7 @@
 - `errors`: errors as JSON, and back as the class they were;
 - `records`: statistics and other frozen data as JSON, and back;
 - `parameters`: values of any type that Arrow knows in a JSON request;
+- `plain_size`: what Arrow data comes to that was written in few bytes;
 - `json_lines`: rows as JSON lines.
 
 A result is a stream that any Arrow reader can read. Its schema's metadata says what is known at the start (`streamq.query`: id, kind,

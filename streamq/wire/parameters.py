@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from streamq.errors import BindError
 from streamq.sql.statements import Parameters
+from streamq.wire.arrow import ArrowDecoder
+from streamq.wire.plain_size import plain_bytes
 
 
 def parameters_to_json(params: Parameters) -> dict[str, Any]:
@@ -23,9 +25,10 @@ def parameters_to_json(params: Parameters) -> dict[str, Any]:
     """
     if params is None:
         return {}
-    if _is_plain(params):
-        return {"params": dict(params) if isinstance(params, Mapping) else list(params)}
     named = isinstance(params, Mapping)
+    plain = dict(params) if isinstance(params, Mapping) else list(params)
+    if _is_plain(plain):
+        return {"params": plain}
     values = params.items() if isinstance(params, Mapping) else ((str(number), value) for number, value in enumerate(params))
     columns = {name: _column(name, value) for name, value in values}
     sink = pa.BufferOutputStream()
@@ -35,22 +38,38 @@ def parameters_to_json(params: Parameters) -> dict[str, Any]:
     return {"params_arrow": b64encode(sink.getvalue()).decode(), "params_named": named}
 
 
-def parameters_from_json(request: Mapping[str, Any]) -> Parameters:
-    """Take the parameters out of a request.
+def parameters_from_json(request: Mapping[str, Any], max_bytes: int) -> Parameters:
+    """Take the parameters out of a request. As Arrow they come to at most `max_bytes`.
 
     Raises:
-        ValueError: they are neither a list nor an object, or no Arrow stream.
+        ValueError: they are neither a list nor an object, or not one row of an Arrow stream.
     """
     if "params_arrow" in request:
         try:
-            row = pa.ipc.open_stream(b64decode(request["params_arrow"], validate=True)).read_all().to_pylist()[0]
-        except (pa.ArrowException, ValueError, TypeError, IndexError) as error:
+            row = _only_row(b64decode(request["params_arrow"], validate=True), max_bytes)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"params_arrow is not one row of an Arrow IPC stream in base64: {error}") from None
         return row if request.get("params_named") else list(row.values())
     params = request.get("params")
     if params is None or isinstance(params, list | dict):
         return params
     raise ValueError(f"params must be a list or an object, not {type(params).__name__}")
+
+
+def _only_row(stream: bytes, max_bytes: int) -> dict[str, Any]:
+    """Read a stream of one row, of a sender that is not trusted: offsets may point anywhere, a few bytes stand for any number of values.
+
+    Raises:
+        ValueError, pa.ArrowException: it is none, or comes to more than `max_bytes`.
+    """
+    batches = [decoded.batch for decoded in ArrowDecoder(max_bytes).feed(stream)]
+    if [batch.num_rows for batch in batches] != [1]:
+        raise ValueError("it has another number of rows")
+    batches[0].validate(full=True)
+    if (size := plain_bytes(batches[0])) > max_bytes:
+        raise ValueError(f"its values come to {size:,} bytes, more than the {max_bytes:,} that are allowed")
+    row: dict[str, Any] = batches[0].to_pylist()[0]
+    return row
 
 
 def _is_plain(value: object) -> bool:
@@ -64,10 +83,6 @@ def _is_plain(value: object) -> bool:
             return all(map(_is_plain, value))
         case dict():
             return all(type(key) is str and _is_plain(item) for key, item in value.items())
-        case Mapping():
-            return all(type(key) is str and _is_plain(item) for key, item in value.items())
-        case tuple():
-            return False
         case _:
             return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -96,11 +97,41 @@ def test_statistics_and_progress() -> None:
 
 
 @pytest.mark.parametrize(
-    "params", [None, [], {}, [1, "x", None, 1.5, True], {"a": [1, {"b": 2}]}, [b"\x00", datetime(2026, 5, 1)], {"d": float("inf")}]
+    "params",
+    [
+        None,
+        [],
+        {},
+        [1, "x", None, 1.5, True],
+        {"a": [1, {"b": 2}]},
+        [b"\x00", datetime(2026, 5, 1)],
+        {"d": float("inf")},
+        {"m": {"n": [1]}},
+    ],
 )
 def test_parameters(params: object) -> None:
     """Values are the same."""
-    assert parameters_from_json(parameters_to_json(params)) == params  # type: ignore[arg-type]
+    assert parameters_from_json(parameters_to_json(params), 1_000) == params  # type: ignore[arg-type]
+
+
+def test_parameters_that_nobody_should_send() -> None:
+    """What stands for very much in few bytes, points outside of it, or is not one row, is refused."""
+    nothing = pa.RecordBatch.from_struct_array(pa.array([{}] * 2, pa.struct([])))
+    many = pa.ListArray.from_arrays(pa.array([0, 1 << 30], pa.int32()), pa.nulls(1 << 30))
+    astray = pa.DictionaryArray.from_arrays(pa.array([1 << 20]), pa.array(["x"]), safe=False)
+    late = pa.array([1 << 62], pa.timestamp("s"))
+    for batch, message in [
+        (nothing, "another number of rows"),
+        (pa.record_batch({"0": pa.nulls(1 << 30)}), "another number of rows"),
+        (pa.record_batch({"0": many}), "come to"),
+        (pa.record_batch({"0": astray}), "params_arrow"),
+        (pa.record_batch({"0": late}), "params_arrow"),
+    ]:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        with pytest.raises(ValueError, match=message):
+            parameters_from_json({"params_arrow": b64encode(sink.getvalue()).decode()}, 1 << 20)
 
 
 def test_a_parameter_without_a_type() -> None:
