@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -22,6 +22,7 @@ from streamq.wire.plain_size import plain_bytes
 
 BLOCK_BYTES = 1 << 20
 """Text is converted in blocks of this size: each is a batch of its own."""
+_LARGEST_BLOCK = 2**31 - 1
 
 
 async def arrow_pieces(request: Request, max_bytes: int) -> AsyncIterator[pa.RecordBatch]:
@@ -69,14 +70,13 @@ async def csv_pieces(request: Request, max_bytes: int, schema: pa.Schema) -> Asy
         SourceError: a line has too few or too many fields, or a value is not of its column's type.
         TooLarge: a line is larger than `max_bytes`.
     """
-    names: list[str] | None = None
+    header: list[str] | None = None
     async with aclosing(_blocks(request, max_bytes, quoted=True)) as blocks:
         async for block in blocks:
             if block.count(b'"') % 2:
                 await anyio.to_thread.run_sync(_check_quotes, block)
-            rows = block
-            if names is None:
-                names, rows = _csv_header(block)
+            names, rows = (header, block) if header is not None else await anyio.to_thread.run_sync(_csv_header, block)
+            header = names
             if rows:
                 yield await anyio.to_thread.run_sync(_csv_table, rows, names, schema)
 
@@ -108,33 +108,41 @@ async def whole_table(request: Request, max_bytes: int, take: Callable[[int], No
 
 
 async def _blocks(request: Request, max_bytes: int, *, quoted: bool) -> AsyncGenerator[bytes]:
-    """Cut the body into blocks at ends of lines; of CSV, at those that are not in quotes."""
+    """Cut the body into blocks at ends of lines; of CSV, at those that are not in quotes. Looks at each byte about once."""
     held = bytearray()
+    searched, in_quotes = 0, False
     async with aclosing(request.stream()) as body:
         async for data in body:
             held += data
-            if len(held) < BLOCK_BYTES:
+            if len(held) - searched < BLOCK_BYTES:
                 continue
-            end = _last_line_end(held, quoted)
+            in_quotes ^= quoted and held.count(b'"', searched) % 2 == 1
+            end = _last_line_end(held, searched, in_quotes=in_quotes) if quoted else held.rfind(b"\n", searched) + 1
+            searched = len(held) - end
             if end:
                 yield bytes(held[:end])
                 del held[:end]
-            elif len(held) > max_bytes:
+            if len(held) > max_bytes:
                 raise TooLarge(f"a line is larger than the {max_bytes:,} bytes that this service takes")
     if held:
         yield bytes(held)
 
 
-def _last_line_end(text: bytearray, quoted: bool) -> int:
-    """Give the length up to the last end of a line; 0 if there is none.
+def _last_line_end(text: bytearray, start: int, *, in_quotes: bool) -> int:
+    """Give the length up to the last end of a line behind `start` that is not in quotes; 0 if there is none.
 
-    >>> _last_line_end(bytearray(b'a,"x' + b"\\n" + b'y"' + b"\\n" + b'b,"' + b"\\n"), True)
+    `in_quotes` tells it of the end of the text.
+
+    >>> _last_line_end(bytearray(b'a,"x' + b"\\n" + b'y"' + b"\\n" + b'b,"' + b"\\n"), 0, in_quotes=True)
     8
     """
-    end = text.rfind(b"\n") + 1
-    while quoted and end and text.count(b'"', 0, end) % 2:
-        end = text.rfind(b"\n", 0, end - 1) + 1
-    return end
+    end = len(text)
+    while end > start:
+        quote = text.rfind(b'"', start, end)
+        if not in_quotes and (line := text.rfind(b"\n", max(quote, start), end)) >= 0:
+            return line + 1
+        end, in_quotes = quote, not in_quotes
+    return 0
 
 
 def _json_rows(block: bytes, first_line: int) -> list[Any]:
@@ -149,17 +157,22 @@ def _json_row(line: bytes, number: int) -> Any:
 
 
 def _csv_header(block: bytes) -> tuple[list[str], bytes]:
-    end = next((end for end in _line_ends(block) if block.count(b'"', 0, end) % 2 == 0), len(block))
+    end = _first_line_end(block)
     try:
         return next(csv.reader(io.StringIO(block[:end].decode("utf-8-sig"), newline="")), []), block[end:]
     except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"the first line does not name columns: {error}") from None
 
 
-def _line_ends(block: bytes) -> Iterator[int]:
-    end = 0
-    while end := block.find(b"\n", end) + 1:
-        yield end
+def _first_line_end(block: bytes) -> int:
+    """Give the length of the first line, whose names may have ends of lines in quotes."""
+    end, quotes = 0, 0
+    while following := block.find(b"\n", end) + 1:
+        quotes += block.count(b'"', end, following)
+        end = following
+        if quotes % 2 == 0:
+            return end
+    return len(block)
 
 
 def _check_quotes(block: bytes) -> None:
@@ -177,7 +190,8 @@ def _csv_table(block: bytes, names: list[str], schema: pa.Schema) -> pa.Table:
     try:
         return pa.csv.read_csv(
             io.BytesIO(block),
-            read_options=pa.csv.ReadOptions(column_names=names, use_threads=False),
+            # All at once: a row in two of its own blocks would be an error.
+            read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=min(len(block), _LARGEST_BLOCK)),
             parse_options=pa.csv.ParseOptions(newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
                 column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False

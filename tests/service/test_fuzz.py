@@ -333,6 +333,17 @@ def test_rows(http: httpx.Client, name: str) -> None:
     check_refused(http, send(http, "POST", ROWS, content, kind))
 
 
+def test_long_rows(http: httpx.Client) -> None:
+    """A row may be as long as the service takes, whatever is in its quotes: it is looked at once, not from its start with every piece."""
+    word = "\n" * (5 << 20)
+    response = send(http, "POST", ROWS, f'n,word\n-1,"{word}"\n-2,b\n'.encode(), "text/csv")
+    assert response.json()["rows"] == 2, response.text[:200]
+    lines = send(
+        http, "POST", "/v1/query", json.dumps({"sql": "SELECT length(word) AS l FROM events WHERE n = -1"}).encode(), JSON, accept=LINES
+    )
+    assert lines.text.splitlines()[0] == f'{{"l":{len(word)}}}'
+
+
 # Sockets
 
 GARBAGE: dict[str, bytes] = {
