@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamq.kernels.columns import RowCodec
 from streamq.kernels.compiled import index as loops
+from streamq.kernels.compiled.hashing import hash_rows
 from streamq.kernels.layout import Layout, Part, Rows, joined, split
 from streamq.kernels.memory import Records, address_of, frozen, zeroed
 
@@ -152,7 +153,7 @@ class KeyIndex:
         words = self._words(layout)
         starts, lengths = frozen(part.starts, np.int64), frozen(part.lengths, np.int64)
         hashes = np.empty(layout.rows, np.int64)
-        loops.hash_rows(words, self._given, self._compared, self._has_bytes, part.address, starts, lengths, hashes)
+        hash_rows(words, self._given, self._compared, self._has_bytes, part.address, starts, lengths, hashes)
         hashes, records = frozen(hashes, np.int64), self._records
         row = 0
         while True:
