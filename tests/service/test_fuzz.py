@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq.server import Limits
@@ -148,7 +148,6 @@ WORDS += [
 ]
 
 
-@settings(max_examples=40, deadline=None)
 @given(words=st.lists(st.sampled_from(WORDS), max_size=12))
 def test_words(http: httpx.Client, words: list[str]) -> None:
     """Words in any order are a statement or an error, never a failure."""
@@ -289,7 +288,6 @@ def test_cut_rows(http: httpx.Client) -> None:
         check_refused(http, send(http, "POST", ROWS, GOOD[:length], arrow.CONTENT_TYPE))
 
 
-@settings(max_examples=50, deadline=None)
 @given(place=st.integers(0, len(GOOD) - 1), value=st.integers(0, 255), insert=st.booleans())
 def test_damaged_rows(http: httpx.Client, place: int, value: int, insert: bool) -> None:
     """An Arrow stream with a wrong byte is another one, or an error."""

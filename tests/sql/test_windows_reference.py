@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq.sql.dialect import generate
@@ -80,7 +80,6 @@ def typed(rows: list[tuple[int, datetime | None]], type_: pa.DataType) -> list[t
 
 
 @pytest.mark.parametrize("type_", TYPES, ids=str)
-@settings(max_examples=25, deadline=None)
 @given(rows=ROWS, size=LENGTHS, offset=st.integers(-(10**8), 10**8))
 def test_tumble(
     con: duckdb.DuckDBPyConnection, type_: pa.DataType, rows: list[tuple[int, datetime | None]], size: int, offset: int
@@ -97,7 +96,6 @@ def test_tumble(
 
 
 @pytest.mark.parametrize("type_", TYPES, ids=str)
-@settings(max_examples=25, deadline=None)
 @given(rows=ROWS, slide=st.integers(1, 10**9), thousandths=st.integers(1, 12_000), offset=st.integers(-(10**8), 10**8))
 def test_hop(
     con: duckdb.DuckDBPyConnection, type_: pa.DataType, rows: list[tuple[int, datetime | None]], slide: int, thousandths: int, offset: int
@@ -115,7 +113,6 @@ def test_hop(
 
 
 @pytest.mark.parametrize("type_", TYPES, ids=str)
-@settings(max_examples=25, deadline=None)
 @given(rows=ROWS, gap=LENGTHS)
 def test_session(con: duckdb.DuckDBPyConnection, type_: pa.DataType, rows: list[tuple[int, datetime | None]], gap: int) -> None:
     """Rows of a key that follow each other within the gap, or exactly at it, have one session."""

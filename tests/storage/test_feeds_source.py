@@ -10,7 +10,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq.errors import SourceError, StreamClosed
@@ -73,7 +73,6 @@ def ids(feed: SourceFeed, max_rows: int = 1 << 20, sequence: int = 1 << 60) -> l
 batches = st.lists(st.integers(0, 40) | st.just(9_000), max_size=6)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     before=batches,
     after=batches,
@@ -233,7 +232,6 @@ EXPRESSIONS = [
 ]
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     times=st.lists(st.none() | st.integers(-(10**6), 10**6), max_size=60),
     cuts=st.lists(st.integers(1, 9), max_size=8),

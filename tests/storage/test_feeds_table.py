@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq.config import Config
@@ -187,7 +187,6 @@ writes = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(writes, max_size=14))
 def test_folded_changes_are_the_table(steps: list[tuple[str, object]]) -> None:
     """Whenever a feed was opened and read, adding up what it gave is the table; after each write every row is there once."""

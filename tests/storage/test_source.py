@@ -10,7 +10,7 @@ from datetime import timedelta
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq.errors import BindError, ResourceLimit, SourceError, UnsupportedError
@@ -79,7 +79,6 @@ def test_every_row_is_in_one_split(shards: int, partition_by: tuple[str, ...], b
     assert all(split.end is None for unit, split in {s.unit: s for s in snapshot.splits}.items() if unit >= 0)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 3000), max_size=12), st.integers(1, 9), st.booleans())
 def test_rows_survive_merging_of_chunks(counts: list[int], shards: int, keyed: bool) -> None:
     """Merging small chunks loses nothing and keeps the order in a shard; offsets are dense."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq.errors import DataError, SourceError
@@ -241,7 +241,6 @@ def test_a_stale_view_is_good_enough_where_it_may_be(store: TableStore) -> None:
 rows = st.lists(st.tuples(st.sampled_from([None, 0.0, 1.0]), st.sampled_from(["a", "b"])), max_size=6)
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(rows, max_size=8), st.integers(0, 7), st.booleans())
 def test_followers_fold_to_the_view(states: list[list[Row]], opened_at: int, read_often: bool) -> None:
     """Whatever state follows the other: the view has it, and the changes of a feed that was opened in between add up to it."""
