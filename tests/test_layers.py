@@ -6,7 +6,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,7 +88,20 @@ class Module:
 
 
 MODULES = [Module(path) for path in sorted(ROOT.rglob("*.py"))]
-every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+LAYERS = sorted({module.layer for module in MODULES})
+
+
+def every_module(check: Callable[[Module], None]) -> Callable[[str], None]:
+    """Make a test of each layer that checks its modules."""
+
+    @pytest.mark.parametrize("layer", LAYERS)
+    def test(layer: str) -> None:
+        for module in MODULES:
+            if module.layer == layer:
+                check(module)
+
+    test.__name__, test.__doc__ = check.__name__, check.__doc__
+    return test
 
 
 @every_module
@@ -111,14 +124,14 @@ def test_imports_point_up(module: Module) -> None:
 def test_only_the_sql_package_knows_sqlglot(module: Module) -> None:
     """The parser can be replaced in one place."""
     if module.layer != "sql":
-        assert not [(target, line) for target, line in module.imports() if target.split(".")[0] == "sqlglot"]
+        assert not [f"{module.path}:{line}" for target, line in module.imports() if target.split(".")[0] == "sqlglot"]
 
 
 @every_module
 def test_decisions_are_synchronous(module: Module) -> None:
     """What does not wait is not async: no `async def` below the flow layer."""
     if module.layer in SYNCHRONOUS:
-        assert not [node.lineno for node in ast.walk(module.tree) if isinstance(node, ast.AsyncFunctionDef)]
+        assert not [f"{module.path}:{node.lineno}" for node in ast.walk(module.tree) if isinstance(node, ast.AsyncFunctionDef)]
 
 
 @every_module
@@ -147,7 +160,7 @@ def test_module_text_is_finished(module: Module) -> None:
 @every_module
 def test_module_says_what_it_is(module: Module) -> None:
     """Every module with code opens with a docstring."""
-    assert not module.tree.body or ast.get_docstring(module.tree)
+    assert not module.tree.body or ast.get_docstring(module.tree), module.path
 
 
 @every_module
