@@ -23,7 +23,8 @@ from streamq.sql.sources import conjuncts
 from streamq.sql.text import column, name_sql, sql_of
 
 if TYPE_CHECKING:
-    from streamq.sql.lower import CteScope, Lowering
+    from streamq.sql.ctes import CteScope
+    from streamq.sql.lower import Lowering
 
 _UNSUPPORTED_CLAUSES = (
     "into",

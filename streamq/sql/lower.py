@@ -6,7 +6,6 @@ not keep its schema, becomes `Whole` with the reason: always right, only not par
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -21,6 +20,7 @@ from streamq.sql.closing import window_columns
 from streamq.sql.collation import carries_collation
 from streamq.sql.columns import NotLowered
 from streamq.sql.continuous import text_error
+from streamq.sql.ctes import CteScope, enter, named_cte, read_ctes, standalone
 from streamq.sql.diagnostics import find_word
 from streamq.sql.dialect import holds_relations
 from streamq.sql.functions import calls, is_volatile
@@ -32,15 +32,11 @@ from streamq.sql.statements import Select
 from streamq.sql.tables import leaf_table, map_tables, table_name
 from streamq.sql.temporal import is_as_of_now
 from streamq.sql.text import column, identifier, name_sql, sql_of, unique_names
+from streamq.sql.trees import unwrap
 from streamq.sql.window_bounds import timed_of
 from streamq.sql.window_grammar import WINDOW_SHAPES
 
-_ORDER_DEPENDENT = frozenset(
-    {"first", "last", "any_value", "arbitrary", "list", "array_agg", "string_agg", "listagg", "group_concat", "mode"}
-)
 _SPELLINGS = {"array_agg": ("list",), "listagg": ("string_agg", "group_concat")}
-CteScope = Mapping[str, exp.CTE]
-"""The CTEs that a place can name, by lower-case name, in order of definition."""
 
 
 @dataclass(slots=True)
@@ -99,7 +95,7 @@ class Lowering:
     def query(self, node: exp.Expr, ctes: CteScope, schema: pa.Schema) -> Query:
         """Lower a query whose result is `schema` (its names may repeat only at the top)."""
         try:
-            plan = self._lower(_unwrap(node), ctes, schema)
+            plan = self._lower(unwrap(node), ctes, schema)
             self._verify(plan, schema)
         except NotLowered as reason:
             return self.whole(node, ctes, schema, str(reason))
@@ -110,7 +106,7 @@ class Lowering:
             raise NotLowered("volatile function")
         if carries_collation(node):
             raise NotLowered("COLLATE")
-        inner = self._enter(node, ctes)
+        inner = enter(node, ctes)
         if isinstance(node, exp.Select):
             found = session_rows(node) if self.continuous is not None else None
             return lower_select(self, node, inner, schema) if found is None else lower_select(self, found[0], inner, schema, found[1])
@@ -144,57 +140,13 @@ class Lowering:
         columns = "*" if scan.columns is None else ", ".join(map(name_sql, scan.columns))
         return self.session.describe(f"SELECT {columns} FROM {self.system_table(scan)}").schema
 
-    # CTEs
-
-    def _enter(self, node: exp.Expr, ctes: CteScope) -> CteScope:
-        """Give the CTEs that the body of a query sees.
-
-        Raises:
-            NotLowered: inlining one of them would change the answer.
-        """
-        with_ = node.args.get("with_")
-        if with_ is None:
-            return ctes
-        inner = dict(ctes)
-        for cte in with_.expressions:
-            name = cte.alias.lower()
-            uses = _count_uses(node, name)
-            if with_.args.get("recursive") and _count_uses(cte.this, name):
-                raise NotLowered("recursive CTE")
-            if uses > 1 and _depends_on_order(cte.this):
-                raise NotLowered("CTE that is read twice and may differ from reading to reading")
-            if name in inner:
-                raise NotLowered("CTE that hides another")
-            inner[name] = cte
-        return inner
-
-    def cte_query(self, table: exp.Table, ctes: CteScope) -> tuple[exp.Expr, CteScope, list[str]] | None:
-        """Find the CTE that a table reference names: its query, the CTEs it sees, the names of its column list."""
-        cte = ctes.get(table.name.lower()) if not table.db else None
-        if cte is None:
-            return None
-        names = list(ctes)
-        before = {name: ctes[name] for name in names[: names.index(table.name.lower())]}
-        return cte.this, before, [part.name for part in cte.args["alias"].args.get("columns") or ()]
-
-    def standalone(self, node: exp.Expr, ctes: CteScope) -> exp.Expr:
-        """Give a copy of a query that carries the CTEs it needs."""
-        copy = _unwrap(node).copy()
-        needed = _needed(copy, ctes)
-        if not needed:
-            return copy
-        own = copy.args.get("with_")
-        expressions = [ctes[name].copy() for name in ctes if name in needed] + (list(own.expressions) if own is not None else [])
-        copy.set("with_", exp.With(expressions=expressions, recursive=own.args.get("recursive") if own is not None else None))
-        return copy
-
     def describe(self, node: exp.Expr, ctes: CteScope) -> Described:
         """Bind a query on its own and tell the result that a query around it sees (names are unique).
 
         Raises:
             BindFailed: it does not bind, or refers to something around it.
         """
-        return self.session.describe(f"SELECT * FROM ({sql_of(self.standalone(node, ctes))})")
+        return self.session.describe(f"SELECT * FROM ({sql_of(standalone(node, ctes))})")
 
     # Set operations
 
@@ -222,7 +174,7 @@ class Lowering:
 
     def _branches(self, node: exp.SetOperation, ctes: CteScope, schema: pa.Schema) -> list[Query]:
         branches: list[Query] = []
-        for side in map(_unwrap, (node.args["this"], node.args["expression"])):
+        for side in map(unwrap, (node.args["this"], node.args["expression"])):
             plain = (
                 isinstance(side, exp.Union)
                 and not side.args.get("distinct")
@@ -255,7 +207,7 @@ class Lowering:
         copy = node.copy()
         copy.set("with_", None)
         for part in ("this", "expression"):
-            side = _unwrap(node.args[part])
+            side = unwrap(node.args[part])
             leaf = Derived(self.leaf_name("side"), self.query(side, ctes, self.describe(side, ctes).schema))
             leaves.append(leaf)
             copy.set(part, exp.select(exp.Star()).from_(exp.Table(this=identifier(leaf.name)), copy=False))
@@ -268,20 +220,20 @@ class Lowering:
         leaves: dict[str, Leaf] = {}
         if self.continuous is not None:
             node = self._with_derived(node, ctes, leaves)
-        tree = self.standalone(node, ctes)
+        tree = standalone(node, ctes)
         if self.continuous is not None:
             self._check_whole(tree, reason)
         replaced = map_tables(tree, lambda table, _local: self._whole_leaf(table, leaves))
-        ordered = bool(_unwrap(tree).args.get("order"))
+        ordered = bool(unwrap(tree).args.get("order"))
         plan = Whole(sql_of(replaced), tuple(leaves.values()), reason, schema, ordered)
         pruned = self._prune_whole(plan, replaced)
         return pruned if pruned is not None else plan
 
     def _with_derived(self, node: exp.Expr, ctes: CteScope, leaves: dict[str, Leaf]) -> exp.Expr:
         """Make queries of their own of the queries in FROM: what is said of their rows, such as which are late, is kept."""
-        copy = _unwrap(node).copy()
+        copy = unwrap(node).copy()
         try:
-            inner = self._enter(copy, ctes)
+            inner = enter(copy, ctes)
         except NotLowered:
             return copy
         from_ = copy.args.get("from_")
@@ -292,7 +244,7 @@ class Lowering:
                 item.replace(derived[0])
         with_ = copy.args.pop("with_", None)
         if with_ is not None:
-            needed = _needed(copy, inner)
+            needed = read_ctes(copy, inner)
             with_.set("expressions", [cte for cte in with_.expressions if cte.alias.lower() in needed])
             copy.set("with_", with_ if with_.expressions else None)
         return copy
@@ -300,7 +252,7 @@ class Lowering:
     def _derived(self, item: exp.Subquery | exp.Table, ctes: CteScope) -> tuple[exp.Expr, Leaf] | None:
         if isinstance(item, exp.Subquery) and holds_relations(item):
             return None
-        found = (item.this, ctes, []) if isinstance(item, exp.Subquery) else self.cte_query(item, ctes)
+        found = (item.this, ctes, []) if isinstance(item, exp.Subquery) else named_cte(item, ctes)
         alias = item.args.get("alias")
         plain = not any(item.args.get(part) for part in ("joins", "laterals", "pivots", "sample"))
         if found is None or found[2] or not plain or (alias is not None and alias.args.get("columns")):
@@ -375,36 +327,3 @@ def plain_block(leaf: Leaf, inputs: tuple[Named, ...], items: tuple[Named, ...],
         hidden=0, partition_by=(), qualify=None, distinct=False, order=(), limit=None, offset=0, schema=schema,
         aliases=(leaf.name,),
     )  # fmt: skip
-
-
-def _unwrap(node: exp.Expr) -> exp.Expr:
-    while isinstance(node, exp.Subquery | exp.Paren) and not any(
-        value for name, value in node.args.items() if name not in ("this", "alias")
-    ):
-        node = node.this
-    return node
-
-
-def _count_uses(node: exp.Expr, name: str) -> int:
-    return sum(table.name.lower() == name and not table.db for table in node.find_all(exp.Table))
-
-
-def _needed(node: exp.Expr, ctes: CteScope) -> set[str]:
-    needed: set[str] = set()
-    pending = [node]
-    while pending:
-        for table in pending.pop().find_all(exp.Table):
-            name = table.name.lower()
-            if not table.db and name in ctes and name not in needed:
-                needed.add(name)
-                pending.append(ctes[name].this)
-    return needed
-
-
-def _depends_on_order(node: exp.Expr) -> bool:
-    """Tell whether running a query twice may give two answers over the same rows."""
-    if is_volatile(node) or node.find(exp.Window, exp.Limit, exp.Offset) is not None:
-        return True
-    if any(distinct.args.get("on") for distinct in node.find_all(exp.Distinct)):
-        return True
-    return any(name in _ORDER_DEPENDENT for _, name in calls(node))

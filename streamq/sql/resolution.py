@@ -18,7 +18,8 @@ from streamq.sql.subqueries import Subqueries
 from streamq.sql.text import unique_names
 
 if TYPE_CHECKING:
-    from streamq.sql.lower import CteScope, Lowering
+    from streamq.sql.ctes import CteScope
+    from streamq.sql.lower import Lowering
 
 
 class Resolution:

@@ -12,6 +12,7 @@ from sqlglot import exp
 from streamq.sql.binder import BinderSession, BindFailed
 from streamq.sql.catalog import SYSTEM_SCHEMA
 from streamq.sql.columns import Binding, NotLowered, Scope
+from streamq.sql.ctes import CteScope, named_cte
 from streamq.sql.dialect import holds_relations
 from streamq.sql.joins import joined, keys_of, nulls
 from streamq.sql.logical import Derived, Join, JoinKind, Leaf, Scan, SessionRows
@@ -21,7 +22,7 @@ from streamq.sql.text import column, identifier, name_sql, sql_of
 from streamq.sql.window_bounds import HOPS
 
 if TYPE_CHECKING:
-    from streamq.sql.lower import CteScope, Lowering
+    from streamq.sql.lower import Lowering
 
 _KINDS: dict[tuple[str, str], JoinKind] = {
     ("", ""): "inner",
@@ -281,7 +282,7 @@ def _read_item(low: Lowering, sources: Sources, node: exp.Expr, ctes: CteScope) 
 
 
 def _read_table(low: Lowering, node: exp.Table, ctes: CteScope) -> tuple[exp.Expr, Binding, Leaf]:
-    if (found := low.cte_query(node, ctes)) is not None:
+    if (found := named_cte(node, ctes)) is not None:
         query, inner, names = found
         return derive(low, query, node, inner, names)
     name = table_name(node)

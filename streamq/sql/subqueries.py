@@ -17,7 +17,8 @@ from streamq.sql.text import identifier
 from streamq.sql.window_bounds import timed_of
 
 if TYPE_CHECKING:
-    from streamq.sql.lower import CteScope, Lowering
+    from streamq.sql.ctes import CteScope
+    from streamq.sql.lower import Lowering
 
 _CORRELATED = "correlated"
 

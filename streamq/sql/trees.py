@@ -28,6 +28,15 @@ def selects_inside_out(ast: exp.Expression) -> list[exp.Select]:
     return list(ast.find_all(exp.Select))[::-1]
 
 
+def unwrap(node: exp.Expr) -> exp.Expr:
+    """Leave out parentheses around a query that say nothing of it."""
+    while isinstance(node, exp.Subquery | exp.Paren) and not any(
+        value for name, value in node.args.items() if name not in ("this", "alias")
+    ):
+        node = node.this
+    return node
+
+
 def sorts_whole_answer(ast: exp.Expression) -> bool:
     """Tell whether a query's ORDER BY sorts its answer and does not choose rows by LIMIT, OFFSET or DISTINCT ON."""
     while isinstance(ast, exp.Subquery) and not ast.args.get("order"):
