@@ -14,7 +14,7 @@ import anyio
 import httpx
 
 from streamq.errors import ConnectionLost, StreamqError
-from streamq.flow.scopes import one_error
+from streamq.flow.scopes import raising_one
 from streamq.wire import arrow
 from streamq.wire.errors import error_of
 
@@ -125,15 +125,12 @@ class Transport:
 
     async def _upload(self, request: httpx.Request, body: AsyncGenerator[bytes]) -> httpx.Response:
         responses: list[httpx.Response] = []
-        try:
+        with raising_one():
             async with aclosing(body), anyio.create_task_group() as tasks:
                 request.stream = sent = _Body(body)
                 tasks.start_soon(sent.watch, name="streamq: answer to an upload")
                 responses.append(await self._send_watched(request, sent))
                 tasks.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            error = one_error(group)
-            raise error from error.__cause__
         return responses[0]
 
     async def _send_watched(self, request: httpx.Request, sent: _Body) -> httpx.Response:

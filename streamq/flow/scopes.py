@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -29,6 +30,16 @@ def one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
         if other is not chosen:
             chosen.add_note(f"at the same time: {type(other).__name__}: {other}")
     return chosen
+
+
+@contextmanager
+def raising_one() -> Iterator[None]:
+    """Raise of a group, which a task group in the block raises, the error that stands for it: see `one_error`."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error = one_error(group)
+        raise error from error.__cause__
 
 
 def _urgency(error: BaseException) -> int:

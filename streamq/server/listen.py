@@ -13,6 +13,7 @@ import anyio
 import anyio.abc
 from starlette.applications import Starlette
 
+from streamq.flow.scopes import raising_one
 from streamq.server.logs import LOGGER
 from streamq.server.names import is_loopback
 from streamq.server.service import Service
@@ -114,22 +115,25 @@ async def serve(
         finally:
             ended.set()
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run, name="streamq: server")
-        if ready is not None:
-            ready(url)
-        task_status.started(url)
-        LOGGER.info("the service listens on %s", url, extra={"event": "service_started", "url": url, "tokens": len(service.tokens or ())})
-        try:
-            await until()
-        finally:
-            with anyio.CancelScope(shield=True):
-                stopping.set()
-                LOGGER.info("the service takes no more requests", extra={"event": "service_stopping", "running": service.running})
-                await service.drain(grace_s)
-                with anyio.move_on_after(LEAVING_S):
-                    await ended.wait()
-            server.cancel()
+    with raising_one():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run, name="streamq: server")
+            try:
+                if ready is not None:
+                    ready(url)
+                task_status.started(url)
+                LOGGER.info(
+                    "the service listens on %s", url, extra={"event": "service_started", "url": url, "tokens": len(service.tokens or ())}
+                )
+                await until()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    stopping.set()
+                    LOGGER.info("the service takes no more requests", extra={"event": "service_stopping", "running": service.running})
+                    await service.drain(grace_s)
+                    with anyio.move_on_after(LEAVING_S):
+                        await ended.wait()
+                server.cancel()
 
 
 def _hypercorn() -> Callable[..., Awaitable[None]]:

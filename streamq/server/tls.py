@@ -38,13 +38,15 @@ def load_certificate(context: ssl.SSLContext, certificate: Path, private_key: Pa
     """Give a context a certificate, a new one in place of that which expires: connections from now on have it.
 
     Raises:
-        WrongCertificate, OSError: see `server_context`.
+        WrongCertificate, OSError: see `server_context`. The context is as it was.
     """
     _check_readable(certificate)
     _check_readable(private_key)
     try:
-        # Asked for a password, OpenSSL would ask the terminal.
-        context.load_cert_chain(certificate, private_key, password=lambda: "")
+        # First into another one: a context that gets a certificate without its key loses the key that it had. And without a password:
+        # OpenSSL would ask the terminal for it.
+        for each in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
+            each.load_cert_chain(certificate, private_key, password=lambda: "")
     except ssl.SSLError as error:
         message = f"{certificate} and {private_key} are no certificate chain with its key, in PEM and without a password: {_reason(error)}"
         raise WrongCertificate(message) from None

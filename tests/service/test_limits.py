@@ -373,3 +373,13 @@ async def test_what_a_shutdown_waits_for_and_what_it_ends(home: streamq.Database
                 await home.finish("events")
                 assert (await stream.read_all()).to_pylist() == [{"n": 7}]
     assert (await home.fetch("SELECT n FROM pushed")).num_rows == 1
+
+
+async def test_who_is_told_that_it_listens_and_fails_ends_it(home: streamq.Database) -> None:
+    """It does not go on without the one who waited for it."""
+
+    def ready(url: str) -> None:
+        raise BrokenPipeError(url)
+
+    with anyio.fail_after(PATIENCE_S), pytest.raises(BrokenPipeError):
+        await serve(app(home), listen("127.0.0.1", 0), ready=ready, grace_s=1.0)

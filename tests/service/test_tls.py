@@ -18,7 +18,7 @@ import trustme
 
 import streamq
 from streamq.server import app, listen, serve, server_context
-from streamq.server.tls import WrongCertificate
+from streamq.server.tls import WrongCertificate, load_certificate
 from tests.service.conftest import PATIENCE_S, wait_until_idle
 
 pytestmark = pytest.mark.anyio
@@ -127,6 +127,17 @@ async def test_certificates_of_clients(home: streamq.Database, certificates: Cer
                 await db.fetch("SELECT 1")
         async with streamq.connect(url, tls=certificates.client()) as db:
             assert await db.queries() == ()
+
+
+async def test_a_certificate_without_its_key_changes_nothing(home: streamq.Database, certificates: Certificates, tmp_path: Path) -> None:
+    """While only one of two new files is there, the service goes on with what it had."""
+    context = server_context(certificates.certificate, certificates.private_key)
+    renewed = tmp_path / "renewed.pem"
+    certificates.authority.issue_cert("127.0.0.1").cert_chain_pems[0].write_to_path(str(renewed))
+    with pytest.raises(WrongCertificate):
+        load_certificate(context, renewed, certificates.private_key)
+    async with serving(home, context) as url, streamq.connect(url, tls=certificates.client(known=False)) as db:
+        assert (await db.fetch("SELECT 42 AS answer")).to_pylist() == [{"answer": 42}]
 
 
 def test_files_that_are_no_certificates(certificates: Certificates, tmp_path: Path) -> None:
