@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamq.plan.dataflow import Gather, Node, edges
+from streamq.plan.dataflow import Node, edges
+from streamq.plan.exchanges import Gather
 
 if TYPE_CHECKING:
     from streamq.kernels.evaluate import Evaluator

@@ -21,7 +21,8 @@ from streamq.operators.closing import Deadlines, horizon, moments
 from streamq.operators.deltas import concatenated, conform, negated, net, plain, repeated, selected, values, weights_of
 from streamq.operators.keyed import KeyedRows, null_keys
 from streamq.operators.stateless import Stateless
-from streamq.plan.dataflow import GROUP, Gather, Recompute
+from streamq.plan.dataflow import GROUP, Recompute
+from streamq.plan.exchanges import Gather
 
 
 def recompute_operator(node: Recompute, context: OperatorContext) -> Operator:

@@ -11,7 +11,8 @@ from streamq.kernels.index import KeyIndex
 from streamq.operators.bag import Bag, from_state
 from streamq.operators.base import Delta, Epoch, OperatorContext, State
 from streamq.operators.deltas import concatenated, conform, negated, net, plain, repeated, weights_of
-from streamq.plan.dataflow import INPUT, WEIGHT, Gather, TopN
+from streamq.plan.dataflow import INPUT, WEIGHT, TopN
+from streamq.plan.exchanges import Gather
 
 
 class TopNOperator:

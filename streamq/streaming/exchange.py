@@ -14,7 +14,7 @@ from streamq.kernels.owners import owners
 from streamq.kernels.routing import routable
 from streamq.operators.base import Delta
 from streamq.operators.deltas import selected
-from streamq.plan.dataflow import Broadcast, Exchange, Gather, Hash, Keep, Spread
+from streamq.plan.exchanges import Broadcast, Exchange, Gather, Hash, Keep, Spread
 
 SPREAD_ROWS = 4_096
 """Fewer rows than this are not worth being cut into runs."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from streamq.operators.base import Delta, State
-from streamq.plan.dataflow import Broadcast, Dataflow, Edge, Gather, Keep, Node, Read, edges
+from streamq.plan.dataflow import Dataflow, Node, Read, edges
+from streamq.plan.exchanges import Broadcast, Edge, Gather, Keep
 from streamq.streaming.exchange import exchanged
 from streamq.streaming.rescale import redistributed
 

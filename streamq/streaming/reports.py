@@ -58,7 +58,8 @@ def held_back_by(report: EpochReport) -> Partition | None:
 def kind_of(node: Node) -> str:
     """Name what a node is.
 
-    >>> from streamq.plan.dataflow import Edge, Hold, Keep
+    >>> from streamq.plan.dataflow import Hold
+    >>> from streamq.plan.exchanges import Edge, Keep
     >>> import pyarrow as pa
     >>> kind_of(Hold("final", Edge("query", Keep()), None, pa.schema([])))
     'hold'

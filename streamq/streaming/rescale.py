@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from streamq.operators.base import EVERYWHERE, State
-from streamq.plan.dataflow import Broadcast, Edge, Hash, Node, Spread, edges
+from streamq.plan.dataflow import Node, edges
+from streamq.plan.exchanges import Broadcast, Edge, Hash, Spread
 from streamq.streaming.exchange import owners_of
 
 _INPUT = re.compile(r"input(\d+)(?:\..*)?")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from streamq import operators
 from streamq.kernels.evaluate import Evaluator
 from streamq.operators.base import Delta, Epoch, Operator, OperatorContext, State
-from streamq.plan.dataflow import Edge, Keep, Node
+from streamq.plan.dataflow import Node
+from streamq.plan.exchanges import Edge, Keep
 
 Row = tuple[Any, ...]
 Change = tuple[Row, int]

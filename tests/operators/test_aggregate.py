@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq.kernels.evaluate import Evaluator
-from streamq.plan.dataflow import Accumulate, Aggregate, Closing, Edge, Gather
+from streamq.plan.dataflow import Accumulate, Aggregate, Closing
+from streamq.plan.exchanges import Edge, Gather
 
 from .driver import IN, Driver, Row, Script, check, scripts
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq.kernels.evaluate import Evaluator
-from streamq.plan.dataflow import Closing, Edge, Gather, Keep, Recompute
+from streamq.plan.dataflow import Closing, Recompute
+from streamq.plan.exchanges import Edge, Gather, Keep
 
 from .driver import IN, LEFT, RIGHT, Driver, Row, Script, check, scripts
 

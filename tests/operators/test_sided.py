@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq.kernels.evaluate import Evaluator
-from streamq.plan.dataflow import Broadcast, Edge, Side, Sided
+from streamq.plan.dataflow import Side, Sided
+from streamq.plan.exchanges import Broadcast, Edge
 
 from .driver import IN, Driver, Row, Script, check, scripts
 

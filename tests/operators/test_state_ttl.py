@@ -9,7 +9,8 @@ import pytest
 from streamq.kernels.evaluate import Evaluator
 from streamq.operators import make
 from streamq.operators.base import Delta, Epoch, Operator, OperatorContext
-from streamq.plan.dataflow import Accumulate, Aggregate, Distinct, Edge, Join, Keep, Node, Recompute
+from streamq.plan.dataflow import Accumulate, Aggregate, Distinct, Join, Node, Recompute
+from streamq.plan.exchanges import Edge, Keep
 
 TTL = 1_600
 SCHEMA = pa.schema([("k", pa.int64()), ("v", pa.int64())])

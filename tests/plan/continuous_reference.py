@@ -19,17 +19,12 @@ from streamq.plan.dataflow import (
     WEIGHT,
     WINDOWS,
     Aggregate,
-    Broadcast,
     Dataflow,
     Distinct,
-    Edge,
     First,
-    Gather,
-    Hash,
     Hold,
     Hop,
     Join,
-    Keep,
     Lookup,
     Map,
     Node,
@@ -37,11 +32,11 @@ from streamq.plan.dataflow import (
     Recompute,
     Sessions,
     Sided,
-    Spread,
     TopN,
     Union,
     edges,
 )
+from streamq.plan.exchanges import Broadcast, Edge, Gather, Hash, Keep, Spread
 from streamq.plan.render import direction, quote
 
 Parts = list[pa.Table]

@@ -15,7 +15,8 @@ from streamq.errors import ResourceLimit
 from streamq.kernels.evaluate import Evaluator
 from streamq.kernels.session import Session
 from streamq.operators.base import Delta, Epoch, State
-from streamq.plan.dataflow import INPUT, Dataflow, Edge, Keep, Map, Read
+from streamq.plan.dataflow import INPUT, Dataflow, Map, Read
+from streamq.plan.exchanges import Edge, Keep
 from streamq.sql.logical import Continuous, Scan
 from streamq.storage.feeds import Position
 from streamq.streaming.changelog import ChangeWriter

@@ -11,26 +11,8 @@ import pytest
 
 from streamq.errors import QueryError
 from streamq.operators.base import Delta, Epoch, State
-from streamq.plan.dataflow import (
-    INPUT,
-    Broadcast,
-    Dataflow,
-    Distinct,
-    Edge,
-    Exchange,
-    Gather,
-    Hash,
-    Hold,
-    Keep,
-    Map,
-    Node,
-    Read,
-    Recompute,
-    Side,
-    Sided,
-    Spread,
-    Union,
-)
+from streamq.plan.dataflow import INPUT, Dataflow, Distinct, Hold, Map, Node, Read, Recompute, Side, Sided, Union
+from streamq.plan.exchanges import Broadcast, Edge, Exchange, Gather, Hash, Keep, Spread
 from streamq.sql.logical import Continuous, Scan
 from streamq.streaming.exchange import SPREAD_ROWS, exchanged
 from streamq.streaming.instances import NodeStatistics

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 import streamq
-from streamq.plan.dataflow import Edge, Hold, Keep, TopN
+from streamq.plan.dataflow import Hold, TopN
+from streamq.plan.exchanges import Edge, Keep
 from streamq.storage.feeds import Position
 from streamq.streaming.epochs import EpochReport
 from streamq.streaming.records import EpochRecord

@@ -13,7 +13,8 @@ from streamq.plan.continuous.names import column_of
 from streamq.plan.continuous.recompute import group_columns, recompute
 from streamq.plan.continuous.rows import SINGLE, Facts, Key, Placement, Rows, Step, as_named
 from streamq.plan.continuous.state import MERGE
-from streamq.plan.dataflow import INPUT, WINDOWS, Accumulate, Aggregate, Closing, Distinct, Gather, Hash, Hop, Keep, Recompute, edges
+from streamq.plan.dataflow import INPUT, WINDOWS, Accumulate, Aggregate, Closing, Distinct, Hop, Recompute, edges
+from streamq.plan.exchanges import Gather, Hash, Keep
 from streamq.plan.render import is_name, named, quote, select
 from streamq.sql.logical import Block, Call, Named
 

@@ -20,8 +20,9 @@ from streamq.plan.continuous.recompute import recompute
 from streamq.plan.continuous.rows import Facts, Rows, as_named
 from streamq.plan.continuous.sources import open_leaf
 from streamq.plan.continuous.ttl import forgetting
-from streamq.plan.dataflow import OP, Aggregate, Changelog, Dataflow, Hold, Keep, Map, Read
+from streamq.plan.dataflow import OP, Aggregate, Changelog, Dataflow, Hold, Map, Read
 from streamq.plan.dataflow import Union as UnionNode
+from streamq.plan.exchanges import Keep
 from streamq.plan.render import quote
 from streamq.sql.catalog import CatalogView
 from streamq.sql.logical import Block, BoundQuery, Continuous, Named, Query, Union, Whole

@@ -9,24 +9,8 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from streamq.plan.continuous.rows import SINGLE, Facts, Placement, Rows, Step
-from streamq.plan.dataflow import (
-    INPUT,
-    WEIGHT,
-    Broadcast,
-    Edge,
-    Exchange,
-    Gather,
-    Hash,
-    Hold,
-    Keep,
-    LateRows,
-    Map,
-    Node,
-    Read,
-    Side,
-    Sided,
-    Spread,
-)
+from streamq.plan.dataflow import INPUT, WEIGHT, Hold, LateRows, Map, Node, Read, Side, Sided
+from streamq.plan.exchanges import Broadcast, Edge, Exchange, Gather, Hash, Keep, Spread
 from streamq.plan.render import named, quote
 from streamq.sql.catalog import CatalogView
 from streamq.sql.logical import Named

@@ -12,17 +12,12 @@ from streamq.plan.dataflow import (
     OP,
     Accumulate,
     Aggregate,
-    Broadcast,
     Dataflow,
     Distinct,
-    Exchange,
     First,
-    Gather,
-    Hash,
     Hold,
     Hop,
     Join,
-    Keep,
     Lookup,
     Map,
     Node,
@@ -30,11 +25,11 @@ from streamq.plan.dataflow import (
     Recompute,
     Sessions,
     Sided,
-    Spread,
     TopN,
     Union,
     edges,
 )
+from streamq.plan.exchanges import Broadcast, Exchange, Gather, Hash, Keep, Spread
 from streamq.plan.executor import ExecutorChoice
 from streamq.plan.render import direction, plain
 from streamq.plan.sizes import human_bytes

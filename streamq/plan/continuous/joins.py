@@ -13,8 +13,9 @@ from streamq.plan.continuous.names import column_of
 from streamq.plan.continuous.recompute import recompute
 from streamq.plan.continuous.rows import SINGLE, Facts, Key, Placement, Rows, as_named
 from streamq.plan.continuous.sources import PlanQuery, Source, open_leaf, project_inputs, recomputed_inputs, subquery_sides
-from streamq.plan.dataflow import INPUT, WEIGHT, Broadcast, Exchange, Gather, Hash, Interval, Keep, Lookup
+from streamq.plan.dataflow import INPUT, WEIGHT, Interval, Lookup
 from streamq.plan.dataflow import Join as JoinNode
+from streamq.plan.exchanges import Broadcast, Exchange, Gather, Hash, Keep
 from streamq.plan.render import named, quote, select
 from streamq.sql.logical import Block, Join, Named, Scan
 

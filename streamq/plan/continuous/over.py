@@ -8,7 +8,8 @@ from dataclasses import replace
 from streamq.plan.continuous.draft import Draft
 from streamq.plan.continuous.recompute import group_columns, recompute
 from streamq.plan.continuous.rows import SINGLE, Facts, Rows
-from streamq.plan.dataflow import INPUT, First, Gather, Hash, Recompute, TopN, edges
+from streamq.plan.dataflow import INPUT, First, Recompute, TopN, edges
+from streamq.plan.exchanges import Gather, Hash
 from streamq.plan.render import is_name, named, plain, quote, select
 from streamq.sql.logical import Block, Ordering
 

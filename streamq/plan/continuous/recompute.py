@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from streamq.plan.continuous.draft import Draft
 from streamq.plan.continuous.rows import SINGLE, Facts, Rows
-from streamq.plan.dataflow import GROUP, Closing, Gather, Hash, Recompute
+from streamq.plan.dataflow import GROUP, Closing, Recompute
+from streamq.plan.exchanges import Gather, Hash
 from streamq.plan.render import quote, select
 from streamq.sql.logical import Named
 

@@ -12,7 +12,8 @@ from streamq.plan.continuous.draft import Draft
 from streamq.plan.continuous.names import column_of
 from streamq.plan.continuous.recompute import recompute
 from streamq.plan.continuous.rows import SINGLE, Facts, Once, Rows, Step, Window, as_named
-from streamq.plan.dataflow import WINDOWS, Hash, Read, Sessions, Side
+from streamq.plan.dataflow import WINDOWS, Read, Sessions, Side
+from streamq.plan.exchanges import Hash
 from streamq.plan.render import named, quote, select
 from streamq.plan.sources import describe as leaf_text
 from streamq.sql.catalog import SYSTEM_SCHEMA, WATERMARK, RelationInfo, watermark_type
