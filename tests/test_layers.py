@@ -88,13 +88,13 @@ class Module:
 
 
 MODULES = [Module(path) for path in sorted(ROOT.rglob("*.py"))]
-LAYERS = sorted({module.layer for module in MODULES})
+FOUND = sorted({module.layer for module in MODULES})
 
 
 def every_module(check: Callable[[Module], None]) -> Callable[[str], None]:
     """Make a test of each layer that checks its modules."""
 
-    @pytest.mark.parametrize("layer", LAYERS)
+    @pytest.mark.parametrize("layer", FOUND)
     def test(layer: str) -> None:
         for module in MODULES:
             if module.layer == layer:
