@@ -19,6 +19,7 @@ from streamq.engine import connect
 from streamq.errors import SourceError, StreamqError
 from streamq.server import console, openapi
 from streamq.server.counting import CountRequests
+from streamq.server.failures import TellFailures
 from streamq.server.guard import Guard
 from streamq.server.logs import RequestLog, note
 from streamq.server.responses import error_response
@@ -68,19 +69,24 @@ def app(
                 service.database = None
 
     routes = [*ROUTES, openapi.route(ROUTES, has_tokens=tokens is not None), *console.routes()]
-    counting = Middleware(CountRequests, requests=service.requests)
-    middleware = [counting, Middleware(RequestLog), Middleware(ReadToTheEnd), Middleware(Guard, service=service)]
+    middleware = [
+        Middleware(CountRequests, requests=service.requests),
+        Middleware(RequestLog),
+        Middleware(TellFailures),
+        Middleware(ReadToTheEnd),
+        Middleware(Guard, service=service),
+    ]
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=_HANDLERS, middleware=middleware)
     application.state.service = service
     return application
 
 
 async def _streamq_error(request: Request, error: Exception) -> Response:
-    # A relation that does not exist is what a path names wrongly, not what is wrong with rows.
+    # A relation that does not exist is what a path names wrongly, not what is wrong with rows; one that is being registered need not.
     service: Service = request.app.state.service
     name = request.path_params.get("name")
     note(request.scope, error=type(error).__name__)
-    if isinstance(error, SourceError) and name is not None:
+    if isinstance(error, SourceError) and name is not None and request.method != "PUT":
         known = {relation.name.lower() for relation in await service.database.relations()}
         if name.lower() not in known:
             return error_response(error, 404)

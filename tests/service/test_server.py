@@ -14,7 +14,9 @@ import pyarrow as pa
 import pytest
 from anyio.lowlevel import checkpoint
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 import streamq
 from streamq.server import Limits, app, listen, serve
@@ -97,6 +99,7 @@ async def test_refusals(http: httpx.AsyncClient) -> None:
         (await http.post(rows, content=b'{"n": 1}', headers={"content-type": "application/x-ndjson"}), 404, "SourceError"),
         (await http.post(rows, content=b"n", headers={"content-type": "image/png"}), 415, "StreamqError"),
         (await http.post(rows, content=b"n" * 99, headers={"content-type": arrow.CONTENT_TYPE}), 404, "SourceError"),
+        (await http.put("/v1/relations/nowhere", content=b"n" * 99, headers={"content-type": arrow.CONTENT_TYPE}), 422, "SourceError"),
         (await http.get("/v1/relations/nowhere"), 404, "SourceError"),
         (await http.delete("/v1/queries/q77"), 404, "StreamqError"),
         (await http.get("/nowhere"), 404, "StreamqError"),
@@ -178,6 +181,25 @@ async def test_what_others_watch(http: httpx.AsyncClient, home: streamq.Database
     assert (users["name"], users["kind"], users["primary_key"]) == ("users", "table", ["id"])
     assert users["columns"][0] == {"name": "id", "type": "BIGINT", "nullable": False}
     assert (await http.get("/v1/statistics")).json()["relations"][0]["name"] == "users"
+
+
+async def test_what_nobody_thought_of(home: streamq.Database, caplog: pytest.LogCaptureFixture) -> None:
+    """It is a 500 to clients, logs and metrics, and what went wrong is in the log alone."""
+
+    async def broken(_: Request) -> Response:
+        raise ZeroDivisionError("of a secret")
+
+    application = app(home)
+    application.router.routes.append(Route("/broken", broken))
+    async with serving(application) as url, httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, trust_env=False) as http:
+        with caplog.at_level("INFO", "streamq.server"):
+            answer = await http.get("/broken")
+        assert (answer.status_code, answer.json()["class"], "secret" in answer.text) == (500, "StreamqError", False)
+        assert 'streamq_http_requests_total{code="500",route="broken"} 1.0' in (await http.get("/metrics")).text
+    failed, answered = (record for record in caplog.records if getattr(record, "path", "") == "/broken")
+    assert failed.exc_info is not None
+    assert isinstance(failed.exc_info[1], ZeroDivisionError)
+    assert answered.__dict__["status"] == 500
 
 
 async def test_mounted(home: streamq.Database) -> None:
