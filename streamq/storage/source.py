@@ -7,8 +7,7 @@ shards. Within a shard rows keep the order of their inserts, and `_offset` count
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import duckdb
@@ -26,28 +25,14 @@ from streamq.storage.event_time import check_watermark
 from streamq.storage.feeds import Followers, Start
 from streamq.storage.insertion import Notify, Waiting, write
 from streamq.storage.memory import MemorySnapshot, Unit, snapshot_of
-from streamq.storage.routing import routable, route
+from streamq.storage.pieces import Piece, dealt, routed
+from streamq.storage.routing import routable
 from streamq.storage.rows import InsertResult, table_of
-from streamq.storage.shard import Shard, Slice, own_copy, stored_schema
+from streamq.storage.shard import Shard, Slice, stored_schema
 from streamq.storage.source_feed import SourceFeed
 from streamq.storage.source_options import SourceOptions, source_options
 from streamq.storage.text import size
 from streamq.storage.types import arrow_schema
-
-PIECE_ROWS = 8_192
-"""The least rows of a batch that go to one shard together when rows have no key: less would only cost."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Rows for one shard, a copy that is the source's own, and their places in what is inserted.
-
-    Of rows without a key `shard` counts from the shard whose turn it is.
-    """
-
-    shard: int
-    rows: pa.RecordBatch
-    places: NDArray[np.int64]
 
 
 class PushedSource:
@@ -174,9 +159,10 @@ class PushedSource:
             SourceError: the rows do not fit the schema.
         """
         table = table_of(data, self.schema, relation=self.name)
-        return SourceInsertion(self, table, self._route(table) if self.partition_by else self._deal(table))
+        pieces = routed(table, self.partition_by, len(self._shards)) if self.partition_by else dealt(table, len(self._shards))
+        return SourceInsertion(self, table, pieces)
 
-    def append(self, table: pa.Table, pieces: Sequence[_Piece], notify: Notify) -> InsertResult | None:
+    def append(self, table: pa.Table, pieces: Sequence[Piece], notify: Notify) -> InsertResult | None:
         """Do what `Insertion.attempt` promises."""
         with self._commits.cut():
             self._check_open()
@@ -317,27 +303,6 @@ class PushedSource:
             f"({size(self._max_bytes)}); raise max_source_bytes, or give the source a retention (WITH (retention_rows = …))"
         )
 
-    def _route(self, table: pa.Table) -> list[_Piece]:
-        pieces = []
-        for first, batch in _batches(table):
-            parts = route([batch.column(key) for key in self.partition_by], len(self._shards))
-            order = np.argsort(parts, kind="stable")
-            bounds = np.searchsorted(parts[order], np.arange(len(self._shards) + 1))
-            for shard in range(len(self._shards)):
-                places = order[bounds[shard] : bounds[shard + 1]]
-                if len(places):
-                    pieces.append(_Piece(shard, batch.take(pa.array(places)), places + first))
-        return pieces
-
-    def _deal(self, table: pa.Table) -> list[_Piece]:
-        length = max(PIECE_ROWS, -(-table.num_rows // len(self._shards)))
-        pieces: list[_Piece] = []
-        for first, batch in _batches(table):
-            for start in range(0, batch.num_rows, length):
-                rows = own_copy(batch.slice(start, length))
-                pieces.append(_Piece(len(pieces), rows, np.arange(first + start, first + start + rows.num_rows)))
-        return pieces
-
     def _stamp(self, rows: pa.RecordBatch, sequence: NDArray[np.int64], arrived_us: int) -> pa.RecordBatch:
         arrived = pa.array(np.full(len(sequence), arrived_us)).cast(SYSTEM_SCHEMA.field("_timestamp").type)
         return pa.RecordBatch.from_arrays([*rows.columns, arrived, pa.array(sequence)], schema=self._stored)
@@ -369,7 +334,7 @@ class PushedSource:
 class SourceInsertion:
     """An `Insertion` of rows that fit the source."""
 
-    def __init__(self, source: PushedSource, table: pa.Table, pieces: Sequence[_Piece]) -> None:
+    def __init__(self, source: PushedSource, table: pa.Table, pieces: Sequence[Piece]) -> None:
         self._source = source
         self._table = table
         self._pieces = pieces
@@ -405,11 +370,3 @@ def _keys(name: str, schema: pa.Schema, partition_by: Sequence[str]) -> tuple[st
             )
         keys.append(column)
     return tuple(keys)
-
-
-def _batches(table: pa.Table) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Give the rows in as few batches as Arrow can (one, below 2 GiB of text in a column), each with its first row."""
-    first = 0
-    for batch in table.combine_chunks().to_batches():
-        yield first, batch
-        first += batch.num_rows

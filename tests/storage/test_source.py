@@ -19,11 +19,12 @@ from streamq.sql.catalog import SYSTEM_SCHEMA
 from streamq.sql.statements import ColumnDef, CreateSource
 from streamq.storage.commits import Commits
 from streamq.storage.memory import MemorySnapshot
+from streamq.storage.pieces import PIECE_ROWS
 from streamq.storage.routing import route
 from streamq.storage.rows import InsertResult
 from streamq.storage.session import private_session
 from streamq.storage.shard import CHUNK_ROWS
-from streamq.storage.source import PIECE_ROWS, PushedSource
+from streamq.storage.source import PushedSource
 from streamq.storage.source_options import SourceOptions, source_options
 
 SCHEMA = pa.schema([("id", pa.int64()), ("key", pa.string())])
