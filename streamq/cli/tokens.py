@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from streamq.cli.arguments import TokenCommand, UsageError
-from streamq.config.tokens import make_token, read_tokens
+from streamq.config.tokens import make_token, read_names
 
 
 def run_token(command: TokenCommand) -> None:
@@ -23,7 +23,7 @@ def run_token(command: TokenCommand) -> None:
             return
         path = Path(command.file)
         if path.exists() and path.stat().st_size:
-            if command.name in read_tokens(path).names:
+            if command.name in read_names(path):
                 raise UsageError(f"{path} has a token {command.name!r}: take its line out first, or choose another name")
             line = line if path.read_bytes().endswith(b"\n") else "\n" + line
     except ValueError as error:

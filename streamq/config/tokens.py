@@ -63,11 +63,6 @@ class Tokens:
     def __init__(self, tokens: Iterable[Token]) -> None:
         self._tokens = tuple(tokens)
 
-    @property
-    def names(self) -> frozenset[str]:
-        """Whose tokens they are."""
-        return frozenset(token.caller.name for token in self._tokens)
-
     def find(self, text: str) -> Caller | None:
         """Tell whose token this is; None if it is nobody's. Takes the same time for any text of one length."""
         given = sha256(text.encode()).digest()
@@ -82,27 +77,26 @@ class Tokens:
 
 
 def read_tokens(path: Path) -> Tokens:
-    """Read a token file.
+    """Read the token file of a service.
 
     Raises:
         WrongTokens: a line is none of a token file, a name is there twice, or there is no token at all.
         OSError: it cannot be read.
     """
-    tokens: dict[str, Token] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise WrongTokens(f"{path} is no text") from None
-    for number, line in enumerate(map(str.strip, lines), 1):
-        if not line or line.startswith("#"):
-            continue
-        token = _token(line, f"{path}, line {number}")
-        if token.caller.name in tokens:
-            raise WrongTokens(f"{path}, line {number}: there is another token {token.caller.name!r}")
-        tokens[token.caller.name] = token
+    tokens = _read(path)
     if not tokens:
         raise WrongTokens(f"{path} has no token: `streamq token --name NAME --rights read --file {path}` makes one")
     return Tokens(tokens.values())
+
+
+def read_names(path: Path) -> frozenset[str]:
+    """Tell whose tokens a file has, which may be nobody's yet.
+
+    Raises:
+        WrongTokens: a line is none of a token file, or a name is there twice.
+        OSError: it cannot be read.
+    """
+    return frozenset(_read(path))
 
 
 def make_token(name: str, right: Right) -> tuple[str, str]:
@@ -115,6 +109,23 @@ def make_token(name: str, right: Right) -> tuple[str, str]:
         raise ValueError(f"the name of a token is letters, digits and _.@-, not {name!r}")
     text = _PREFIX + secrets.token_urlsafe(32)
     return text, f"{name}:{right}:{sha256(text.encode()).hexdigest()}"
+
+
+def _read(path: Path) -> dict[str, Token]:
+    """Read a token file: tokens by their names."""
+    tokens: dict[str, Token] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise WrongTokens(f"{path} is no text") from None
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        token = _token(line, f"{path}, line {number}")
+        if token.caller.name in tokens:
+            raise WrongTokens(f"{path}, line {number}: there is another token {token.caller.name!r}")
+        tokens[token.caller.name] = token
+    return tokens
 
 
 def _token(line: str, where: str) -> Token:

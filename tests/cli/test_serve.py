@@ -155,6 +155,9 @@ def test_a_token(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["token", "--name", "ops", "--rights", "read", "--file", "tokens"]) == 2
     assert "tokens has a token 'ops'" in capsys.readouterr().err
     assert run(["token", "--name", "o ps", "--rights", "read"]) == 2
+    (directory / "begun").write_text("# who may use it")
+    assert run(["token", "--name", "a", "--rights", "read", "--file", "begun"]) == 0
+    assert len(read_tokens(directory / "begun")) == 1
     assert run(["token", "--name", "a", "--rights", "read", "--file", "new"]) == 0
     assert (directory / "new").stat().st_mode & 0o777 == 0o600
 
