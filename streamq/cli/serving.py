@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from streamq.server.service import Service
 
 _NEEDED = ("hypercorn", "starlette")
+OTHER_DESCRIPTORS = 256
+"""What is open besides the connections of queries: files, workers, connections that wait."""
 
 
 async def run_serve(command: ServeCommand) -> None:
@@ -43,6 +45,7 @@ async def run_serve(command: ServeCommand) -> None:
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise UsageError(f"streamq serve needs {' and '.join(missing)}: pip install 'streamq[service]'")
     with _logging(settings.service):
+        _allow_descriptors(settings.limits.max_queries + OTHER_DESCRIPTORS)
         await _serve(settings)
     # The signal that ended it is the program's exit code.
     await anyio.lowlevel.checkpoint()
@@ -72,6 +75,27 @@ async def _serve(settings: ServeSettings) -> None:
                         run = partial(serve, application, listener, tls=tls, insecure=config.insecure, grace_s=config.shutdown_s)
                         await run(until=stop.wait, ready=_tell)
                         beside.cancel_scope.cancel()
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Open as many files as the system lets this process, and say so if these are too few: some clients would be kept waiting."""
+    if importlib.util.find_spec("resource") is None:
+        return
+    import resource
+
+    from streamq.server.logs import LOGGER
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < wanted:
+            LOGGER.warning(
+                "the system lets this process open %d files, and max_queries may need %d: raise the limit (ulimit -n), or lower max_queries",
+                soft,
+                wanted,
+                extra={"event": "few_descriptors", "limit": soft, "wanted": wanted},
+            )
 
 
 def _tokens(config: ServiceConfig) -> Tokens | None:

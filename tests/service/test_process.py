@@ -86,3 +86,15 @@ def test_it_refuses_other_machines() -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "will not listen on 0.0.0.0" in ended.stderr
+
+
+def test_it_says_when_it_may_not_open_enough_files() -> None:
+    """It takes as many descriptors as the system lets it have; where these are too few, it says what to do."""
+    limited = f"ulimit -n 300; exec {sys.executable} -m streamq serve --port 0 --workers 1 --log-level warning"
+    with subprocess.Popen(["sh", "-c", limited], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("streamq serves")
+        process.terminate()
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert all(words in said for words in ("open 300 files", "ulimit -n", "max_queries"))
