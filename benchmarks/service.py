@@ -57,7 +57,8 @@ async def compare_transfers(path: Path, columns: str, runs: int, backend: str) -
                 bare.append(await time_await(lambda: transfer(client, size, piece)))
                 ours.append(await time_await(lambda: read_all(db, sql, rows)))
     rates = [f"{megabytes(size / median(times))}/s" for times in (bare, ours)]
-    return [f"{columns}, {backend}", megabytes(size), *rates, f"{rows / median(ours) / 1e6:.1f} M/s", ratio(bare, ours)]
+    what = "all columns" if columns == "*" else "four numbers"
+    return [f"{what}, {backend}", megabytes(size), *rates, f"{rows / median(ours) / 1e6:.1f} M/s", ratio(bare, ours)]
 
 
 async def body_of(service: Service, sql: str) -> tuple[int, int, int]:
@@ -91,23 +92,22 @@ async def read_all(db: streamq.Database, sql: str, rows: int) -> None:
 # Small queries
 
 
-async def added_latency(queries: int) -> list[str]:
-    """Give a line of the table: small queries embedded, remote, and what is between them."""
+async def added_latency(queries: int) -> list[list[str]]:
+    """Give the lines of the table: small queries embedded, remote, and what is between them."""
     tell(f"{queries} small queries, embedded and remote in turn")
     small = pa.table({"id": range(SMALL_ROWS), "name": [f"name {number}" for number in range(SMALL_ROWS)]})
     embedded: list[float] = []
     remote: list[float] = []
     with streamq_serve(memory_bytes=2 << 30) as service:
-        async with streamq.connect() as here, streamq.connect(service.url) as there:
-            for db in (here, there):
+        async with streamq.connect() as near, streamq.connect(service.url) as far:
+            for db in (near, far):
                 await db.register("small", small)
                 await db.fetch(SMALL, [0])
             for number in range(queries):
-                for db, times in ((here, embedded), (there, remote)):
+                for db, times in ((near, embedded), (far, remote)):
                     times.append(await time_await(lambda db=db, number=number: db.fetch(SMALL, [number])))  # type: ignore[misc]
-    cells = [milliseconds(percentile(times, percent)) for percent in (50, 99) for times in (embedded, remote)]
-    added = [milliseconds(percentile(remote, percent) - percentile(embedded, percent)) for percent in (50, 99)]
-    return ["one row of a thousand", cells[0], cells[1], added[0], cells[2], cells[3], added[1]]
+    figures = ((f"p{percent}", percentile(embedded, percent), percentile(remote, percent)) for percent in (50, 99))
+    return [[name, milliseconds(here), milliseconds(there), milliseconds(there - here)] for name, here, there in figures]
 
 
 # Followers
@@ -267,13 +267,13 @@ def _show_transfers(options: argparse.Namespace) -> None:
         for backend in BACKENDS
         for columns in (NUMERIC, "*")
     ]
-    headings = ["", "bytes", "bare transfer", "remote SELECT", "rows", "of bare (≥ 0.6)"]
-    show(f"{options.rows:,} rows, medians of {options.runs}", headings, lines)
+    headings = ["", "bytes", "bare", "remote", "rows", "ratio (≥ 0.6)"]
+    show(f"SELECT of {options.rows:,} rows against a bare transfer, medians of {options.runs}", headings, lines)
 
 
 def _show_latency(options: argparse.Namespace) -> None:
-    headings = ["", "embedded, p50", "remote, p50", "added (≤ 5 ms)", "embedded, p99", "remote, p99", "added"]
-    show(f"{SMALL_QUERIES} small queries", headings, [anyio.run(added_latency, SMALL_QUERIES)])
+    lines = anyio.run(added_latency, SMALL_QUERIES)
+    show(f"{SMALL_QUERIES} queries for one row", ["", "embedded", "remote", "added (p50 ≤ 5 ms)"], lines)
 
 
 def _show_followers(options: argparse.Namespace) -> None:

@@ -91,7 +91,7 @@ def _allow_descriptors(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         if soft < wanted:
             LOGGER.warning(
-                "the system lets this process open %d files, and max_queries may need %d: raise the limit (ulimit -n), or lower max_queries",
+                "the system lets this process open %d files, max_queries may need %d: raise the limit (ulimit -n), or lower max_queries",
                 soft,
                 wanted,
                 extra={"event": "few_descriptors", "limit": soft, "wanted": wanted},
