@@ -35,5 +35,6 @@ def check_numbers(settings: Any) -> None:
         if least is None or value is None:
             continue
         above = isinstance(value, float) and least == 0
-        if value < least or (above and value == 0):
+        # Written so that what is no number is refused too.
+        if not value >= least or (above and value == 0):
             raise WrongSetting(field.name, f"{field.name} must be {'above' if above else 'at least'} {least}, not {value}")

@@ -55,6 +55,15 @@ def read_file(path: Path, known: Collection[str]) -> ConfigFile:
     return ConfigFile(path, data, tuple(_relation(path, name, said) for name, said in relations.items()))
 
 
+def beside(path: Path, name: str) -> str:
+    """Give a file's name as one that a configuration file means: relative to where that is.
+
+    >>> beside(Path("etc/streamq.toml"), "tokens"), beside(Path("etc/streamq.toml"), "/run/tokens")
+    ('etc/tokens', '/run/tokens')
+    """
+    return str(path.parent / name)
+
+
 def _relation(path: Path, name: str, said: Any) -> FileRelation:
     paths, watermark = said, None
     if isinstance(said, dict) and said.keys() <= {"path", "watermark"}:
@@ -63,8 +72,4 @@ def _relation(path: Path, name: str, said: Any) -> FileRelation:
         watermark is None or isinstance(watermark, str)
     ):
         raise WrongFile(f'{path}: relation {name!r} must be a path, a list of paths, or {{ path = "…", watermark = "…" }}')
-    return FileRelation(name, [_below(path, each) for each in paths] if isinstance(paths, list) else _below(path, paths), watermark)
-
-
-def _below(path: Path, name: str) -> str:
-    return str(path.parent / name)
+    return FileRelation(name, [beside(path, each) for each in paths] if isinstance(paths, list) else beside(path, paths), watermark)

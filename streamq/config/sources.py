@@ -5,11 +5,10 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
-from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from streamq.config.checks import WrongSetting
-from streamq.config.file import ConfigFile
+from streamq.config.file import ConfigFile, beside
 from streamq.config.service import FILES
 
 T = TypeVar("T")
@@ -117,15 +116,11 @@ def _find(
         if file is not None and name in file.settings:
             origin = str(file.path)
             value = from_data(name, file.settings[name], kind)
-            return Setting(name, _below(file.path, value) if name in FILES and value is not None else value, origin)
+            return Setting(name, beside(file.path, value) if name in FILES and value is not None else value, origin)
     except WrongSetting as error:
         raise WrongSetting(name, f"{origin}: {error}") from None
     default = field.default if field.default_factory is MISSING else field.default_factory()
     return Setting(name, default, "default")
-
-
-def _below(path: Path, name: str) -> str:
-    return str(path.parent / name)
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:

@@ -6,14 +6,11 @@ import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
-from streamq.plan.explain import StageRun
+from streamq.wire.records import field_types
 
 Schema = dict[str, Any]
-
-_NAMES = {"StageRun": StageRun}
-"""Types that a module of statistics imports for annotations alone."""
 
 
 def schema_of(kind: Any, definitions: dict[str, Schema]) -> Schema:
@@ -56,7 +53,7 @@ def _dataclass(kind: type, definitions: dict[str, Schema]) -> Schema:
     name = kind.__name__
     if name not in definitions:
         definitions[name] = {}
-        hints = get_type_hints(kind, localns=_NAMES)
+        hints = field_types(kind)
         properties = {field.name: schema_of(hints[field.name], definitions) for field in fields(kind)}
         definitions[name] = {
             "type": "object",

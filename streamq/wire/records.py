@@ -49,6 +49,11 @@ def from_json(kind: type[T], value: Any) -> T:
     return cast(T, _read(kind, value))
 
 
+def field_types(kind: type) -> dict[str, Any]:
+    """Give the types of a dataclass's fields, by name."""
+    return get_type_hints(kind, localns=_NAMES)
+
+
 def progress_to_json(progress: Progress) -> dict[str, Any]:
     """Give where a batch stands."""
     return cast(dict[str, Any], to_json(progress))
