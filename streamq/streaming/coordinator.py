@@ -105,9 +105,13 @@ class Coordinator:
         finally:
             for waker in self._wakers:
                 waker.wake(None)
-            requests, self._requests = self._requests or (), None
-            for request in requests:
-                request.done.set()
+            self.end()
+
+    def end(self) -> None:
+        """Have nobody wait for the time between two epochs: no more will come. What ran ends so by itself."""
+        requests, self._requests = self._requests or (), None
+        for request in requests:
+            request.done.set()
 
     async def between_epochs(self, work: Callable[[], None]) -> None:
         """Run `work` in a thread between two epochs, when what was computed has been handed over. What it raises is raised here.

@@ -129,6 +129,7 @@ class ContinuousQuery(RunningQuery):
             await self._coordinator.run()
 
     async def _close(self) -> None:
+        self._coordinator.end()  # which may not have begun to run
         await anyio.to_thread.run_sync(self._opened.close, limiter=self._limiter)
 
     async def _emit(self, emission: Emission) -> None:

@@ -11,7 +11,7 @@ import anyio.to_thread
 import pyarrow as pa
 import pytest
 
-from streamq.errors import ResourceLimit
+from streamq.errors import ResourceLimit, StreamClosed
 from streamq.kernels.evaluate import Evaluator
 from streamq.kernels.session import Session
 from streamq.operators.base import Delta, Epoch, State
@@ -232,6 +232,29 @@ async def test_a_cancelled_coordinator_lets_its_feeds_go(evaluator: Evaluator, a
                     await anyio.lowlevel.checkpoint()
                 tasks.cancel_scope.cancel()
         assert feed.wakes is None
+
+
+@pytest.mark.anyio
+async def test_nobody_waits_for_a_coordinator_that_never_ran(evaluator: Evaluator, anyio_backend: object) -> None:
+    """What was to be done between two epochs is refused when the query ends before its first one."""
+    query = Query(evaluator, ListFeed("s"))
+
+    async def emit(emission: Emission) -> None:
+        raise AssertionError("nothing is computed")
+
+    coordinator = Coordinator(query.epochs, [], emit, every_s=None, interrupt=query.partitions.interrupt, limiter=anyio.CapacityLimiter(1))
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_end_when_asked, coordinator)
+            with pytest.raises(StreamClosed, match="has ended"):
+                await coordinator.between_epochs(lambda: None)
+    with pytest.raises(StreamClosed, match="has ended"):
+        await coordinator.between_epochs(lambda: None)
+
+
+async def _end_when_asked(coordinator: Coordinator) -> None:
+    await anyio.lowlevel.checkpoint()
+    coordinator.end()
 
 
 def test_reads_of_one_relation_get_the_same_rows(evaluator: Evaluator) -> None:
