@@ -97,14 +97,14 @@ class RemoteDatabase(Database):
         self._host.check_open()
         reader = await self._in_thread(upload_reader, name, obj_or_path)
         params = {} if watermark is None else {"watermark": watermark}
-        await self._call("PUT", f"/v1/relations/{quote(name, safe='')}", body=reader_body(reader), params=params, lost=_UNKNOWN)
+        await self._call("PUT", f"/v1/relations/{quote(name, safe='')}", body=reader_body(name, reader), params=params, lost=_UNKNOWN)
 
     async def unregister(self, name: str) -> None:
         await self._call("DELETE", f"/v1/relations/{quote(name, safe='')}", lost=_UNKNOWN)
 
     async def _insert_at_once(self, relation: str, rows: object) -> InsertResult:
         self._host.check_open()
-        table = await self._in_thread(arrow_table, rows)
+        table = await self._in_thread(arrow_table, rows, relation)
         if table is None:
             info = await self._writable(relation)
             table = await self._in_thread(lambda: table_of(rows, info.schema, relation=info.name))

@@ -25,10 +25,14 @@ async def table_body(table: pa.Table) -> AsyncGenerator[bytes]:
     yield encoder.end()
 
 
-async def reader_body(reader: pa.RecordBatchReader) -> AsyncGenerator[bytes]:
-    """Give what a reader reads, batch by batch."""
+async def reader_body(name: str, reader: pa.RecordBatchReader) -> AsyncGenerator[bytes]:
+    """Give what a reader reads for the relation `name`, batch by batch.
+
+    Raises:
+        SourceError: reading failed.
+    """
     encoder = ArrowEncoder(reader.schema)
-    while (batch := await anyio.to_thread.run_sync(_next_batch, reader)) is not None:
+    while (batch := await anyio.to_thread.run_sync(_next_batch, name, reader)) is not None:
         yield await anyio.to_thread.run_sync(encoder.encode, batch)
     if not encoder.begun:
         yield encoder.note({})
@@ -69,14 +73,14 @@ def upload_reader(name: str, data: Any) -> pa.RecordBatchReader:
         raise UnsupportedError(
             "a service cannot read this program's files", hint="register `pyarrow.dataset.dataset(path)`: its rows are sent to the service"
         )
-    try:
-        table = arrow_table(data)
-    except pa.ArrowException as error:
-        raise SourceError(f"{name}: reading {type(data).__name__} failed: {error}") from error
+    table = arrow_table(data, name)
     if table is None:
         raise SourceError(f"{name}: {type(data).__name__} has no Arrow data; register a data frame, or anything with __arrow_c_stream__")
     return table.to_reader()
 
 
-def _next_batch(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
-    return next(iter(reader), None)
+def _next_batch(name: str, reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
+    try:
+        return next(reader, None)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{name}: reading the rows to send failed: {error}") from error

@@ -6,9 +6,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, TypeGuard
 
-import duckdb
-import pyarrow as pa
-
 from streamq.connectors.normal import readable
 from streamq.errors import SourceError
 from streamq.plan.relations import RelationSnapshot
@@ -30,10 +27,7 @@ def arrow_snapshot(relation: str, data: object) -> RelationSnapshot:
         from streamq.connectors.dataset import dataset_snapshot
 
         return dataset_snapshot(relation, data)
-    try:
-        table = arrow_table(data)
-    except (pa.ArrowException, duckdb.Error) as error:
-        raise SourceError(f"{relation}: reading {type(data).__name__} failed: {error}") from error
+    table = arrow_table(data, relation)
     if table is None:
         raise SourceError(
             f"{relation}: {type(data).__name__} has no Arrow data; register a path, a data frame, or anything with __arrow_c_stream__"

@@ -14,6 +14,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -54,30 +55,42 @@ def table_of(data: object, schema: pa.Schema, *, relation: str) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def arrow_table(data: object) -> pa.Table | None:
+def arrow_table(data: object, relation: str) -> pa.Table | None:
     """Read an object with the Arrow PyCapsule interface, or an Arrow object, into a table; None for anything else.
 
     An unnamed pandas index is left out.
+
+    Raises:
+        SourceError: reading it failed. What Python code in it raises, it raises.
     """
+    try:
+        table = _read_table(data)
+    except (pa.ArrowException, duckdb.Error) as error:
+        raise SourceError(f"{relation}: reading {type(data).__name__} failed: {error}") from error
+    if table is None:
+        return None
+    return table.select([i for i, name in enumerate(table.column_names) if not _PANDAS_INDEX.fullmatch(name)])
+
+
+def _read_table(data: object) -> pa.Table | None:
     match data:
         case pa.Table():
-            table = data
+            return data
         case pa.RecordBatch():
-            table = pa.Table.from_batches([data])
+            return pa.Table.from_batches([data])
         case pa.RecordBatchReader():
-            table = data.read_all()
+            return data.read_all()
         case _ if hasattr(data, "__arrow_c_stream__"):
-            table = pa.RecordBatchReader.from_stream(data).read_all()
+            return pa.RecordBatchReader.from_stream(data).read_all()
         case _ if hasattr(data, "__arrow_c_array__"):
-            table = pa.Table.from_batches([pa.record_batch(data)])
+            return pa.Table.from_batches([pa.record_batch(data)])
         case _:
             return None
-    return table.select([i for i, name in enumerate(table.column_names) if not _PANDAS_INDEX.fullmatch(name)])
 
 
 def _columns(data: object, schema: pa.Schema, relation: str) -> tuple[Mapping[str, Any], int]:
     """Give the columns by name, as Arrow arrays or lists of Python values, and the number of rows."""
-    table = arrow_table(data)
+    table = arrow_table(data, relation)
     if table is not None:
         _check_unique(table.column_names, relation)
         return dict(zip(table.column_names, table.columns, strict=True)), table.num_rows
@@ -99,11 +112,13 @@ def _columns(data: object, schema: pa.Schema, relation: str) -> tuple[Mapping[st
 def _of_tables(parts: Iterable[object], schema: pa.Schema, relation: str) -> tuple[Mapping[str, Any], int]:
     tables = []
     for number, part in enumerate(parts):
-        if arrow_table(part) is None:
+        # Read once: a reader has nothing left then.
+        table = arrow_table(part, relation)
+        if table is None:
             raise SourceError(f"{relation}, item {number}: expected a dict or an Arrow batch, not {type(part).__name__}")
         tables.append(
             table_of(
-                part,
+                table,
                 pa.schema([field.with_nullable(True) for field in schema]),
                 relation=relation,
             )

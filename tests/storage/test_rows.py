@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 
@@ -60,6 +61,27 @@ def forms() -> dict[str, object]:
 def test_every_form_gives_the_same_rows(form: str) -> None:
     """A form of input says nothing about what is inserted."""
     assert rows(forms()[form]) == EXPECTED
+
+
+def test_readers_among_others_are_read_once() -> None:
+    """A reader has its rows only once: all of them go in."""
+    batches = pa.table({"id": [1, 2]}).to_batches()
+    data = [pa.table({"id": [0]}), pa.RecordBatchReader.from_batches(batches[0].schema, batches)]
+    assert [row["id"] for row in rows(data)] == [0, 1, 2]
+
+
+def test_what_cannot_be_read_is_named() -> None:
+    """Of data that fails as it is read the error has the relation and the kind; what the user's own code raises is left as it is."""
+    failing = duckdb.sql("SELECT 1 AS id, error('broken')::VARCHAR AS name FROM range(1)")
+    with pytest.raises(SourceError, match=r"t: reading DuckDBPyRelation failed: .*broken"):
+        rows(failing)
+
+    def own() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"id": [1]})
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        rows(pa.RecordBatchReader.from_batches(pa.schema([("id", pa.int64())]), own()))
 
 
 def test_a_dict_of_scalars_is_one_row() -> None:
