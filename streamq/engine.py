@@ -184,7 +184,8 @@ class EmbeddedDatabase(Database):
         except SourceError as error:
             raise type(error)(f"{error} ({rows} rows had gone in before)") from error
         except ResourceLimit as error:
-            raise type(error)(f"{error} ({rows} rows had gone in before)", retryable=error.retryable) from error
+            # Not the same again: those rows would be there twice.
+            raise type(error)(f"{error} ({rows} rows had gone in before)", retryable=error.retryable and not rows) from error
         return InsertResult(rows, first or 0, last)
 
     # How it is wired

@@ -81,22 +81,21 @@ async def insert(request: Request) -> Response:
     """
     service = _service(request)
     name, limit = request.path_params["name"], service.limits.max_insert_bytes
-    if content_type(request) == arrow.CONTENT_TYPE and request.query_params.get("whole") == "true":
-        with service.uploading() as take:
-            table = await whole_table(request, limit, take)
+    with service.uploading() as hold:
+        if content_type(request) == arrow.CONTENT_TYPE and request.query_params.get("whole") == "true":
+            table = await whole_table(request, limit, hold)
             return JSONResponse(to_json(await while_connected(request.receive, lambda: service.database.insert(name, table))))
-    pieces: AsyncIterator[object]
-    match content_type(request):
-        case arrow.CONTENT_TYPE:
-            pieces = arrow_pieces(request, limit)
-        case "application/x-ndjson" | "application/jsonl" | "application/jsonlines":
-            pieces = json_pieces(request, limit)
-        case "text/csv":
-            pieces = csv_pieces(request, limit, (await _relation(service, name)).schema)
-        case other:
-            raise HTTPException(415, f"rows are {arrow.CONTENT_TYPE}, {NDJSON} or {CSV}, not {other or 'of no content type'}")
-    result = await service.database.insert(name, pieces)
-    return JSONResponse(to_json(result))
+        pieces: AsyncIterator[object]
+        match content_type(request):
+            case arrow.CONTENT_TYPE:
+                pieces = arrow_pieces(request, limit, hold)
+            case "application/x-ndjson" | "application/jsonl" | "application/jsonlines":
+                pieces = json_pieces(request, limit, hold)
+            case "text/csv":
+                pieces = csv_pieces(request, limit, hold, (await _relation(service, name)).schema)
+            case other:
+                raise HTTPException(415, f"rows are {arrow.CONTENT_TYPE}, {NDJSON} or {CSV}, not {other or 'of no content type'}")
+        return JSONResponse(to_json(await service.database.insert(name, pieces)))
 
 
 async def finish(request: Request) -> Response:
@@ -110,8 +109,8 @@ async def register(request: Request) -> Response:
     service = _service(request)
     if content_type(request) != arrow.CONTENT_TYPE:
         raise HTTPException(415, f"a relation is registered as {arrow.CONTENT_TYPE}")
-    with service.uploading() as take:
-        table = await whole_table(request, service.limits.max_register_bytes, take)
+    with service.uploading() as hold:
+        table = await whole_table(request, service.limits.max_register_bytes, hold)
     name = request.path_params["name"]
     try:
         await service.database.register(name, table, watermark=request.query_params.get("watermark"))

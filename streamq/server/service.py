@@ -109,26 +109,26 @@ class Service:
 
     @contextmanager
     def uploading(self) -> Iterator[Callable[[int], None]]:
-        """Count the bytes of an upload that is held whole, and give what is told of them.
+        """Count the bytes that an upload holds in memory, and give what is told how many these are now.
 
         Raises:
             ResourceLimit: from that, where all uploads together hold as much as they may.
         """
         held = 0
 
-        def take(size: int) -> None:
+        def hold(size: int) -> None:
             nonlocal held
-            if size > self._upload_bytes:
+            if size - held > self._upload_bytes:
                 raise ResourceLimit(
                     f"other uploads hold the {self.limits.max_upload_bytes:,} bytes that this service has for them (max_upload_bytes); "
                     "try again later",
                     retryable=True,
                 )
-            held += size
-            self._upload_bytes -= size
+            self._upload_bytes -= size - held
+            held = size
 
         try:
-            yield take
+            yield hold
         finally:
             self._upload_bytes += held
 

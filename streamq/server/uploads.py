@@ -20,12 +20,15 @@ from streamq.wire import arrow
 from streamq.wire.arrow import ArrowDecoder, NotArrow
 from streamq.wire.plain_size import plain_bytes
 
+Hold = Callable[[int], None]
+"""Is told how many bytes an upload has in memory, which it may refuse: see `Service.uploading`."""
+
 BLOCK_BYTES = 1 << 20
 """Text is converted in blocks of this size: each is a batch of its own."""
 _LARGEST_BLOCK = 2**31 - 1
 
 
-async def arrow_pieces(request: Request, max_bytes: int) -> AsyncIterator[pa.RecordBatch]:
+async def arrow_pieces(request: Request, max_bytes: int, hold: Hold) -> AsyncIterator[pa.RecordBatch]:
     """Read the body as an Arrow IPC stream, batch by batch.
 
     Raises:
@@ -36,6 +39,7 @@ async def arrow_pieces(request: Request, max_bytes: int) -> AsyncIterator[pa.Rec
     try:
         async with aclosing(request.stream()) as body:
             async for data in body:
+                hold(decoder.held_bytes + len(data))
                 for decoded in decoder.feed(data):
                     if (failure := decoded.metadata.get(arrow.ERROR)) is not None:
                         raise SourceError(str(failure.get("message")))
@@ -47,7 +51,7 @@ async def arrow_pieces(request: Request, max_bytes: int) -> AsyncIterator[pa.Rec
         raise SourceError("the body ended before the Arrow stream did: what came after the last whole batch is lost")
 
 
-async def json_pieces(request: Request, max_bytes: int) -> AsyncIterator[list[Any]]:
+async def json_pieces(request: Request, max_bytes: int, hold: Hold) -> AsyncIterator[list[Any]]:
     """Read the body as JSON lines, a row each; gives them in blocks.
 
     Raises:
@@ -55,7 +59,7 @@ async def json_pieces(request: Request, max_bytes: int) -> AsyncIterator[list[An
         TooLarge: a line is larger than `max_bytes`.
     """
     line = 1
-    async with aclosing(_blocks(request, max_bytes, quoted=False)) as blocks:
+    async with aclosing(_blocks(request, max_bytes, hold, quoted=False)) as blocks:
         async for block in blocks:
             rows = await anyio.to_thread.run_sync(_json_rows, block, line)
             line += block.count(b"\n")
@@ -63,7 +67,7 @@ async def json_pieces(request: Request, max_bytes: int) -> AsyncIterator[list[An
                 yield rows
 
 
-async def csv_pieces(request: Request, max_bytes: int, schema: pa.Schema) -> AsyncIterator[pa.Table]:
+async def csv_pieces(request: Request, max_bytes: int, hold: Hold, schema: pa.Schema) -> AsyncIterator[pa.Table]:
     """Read the body as CSV whose first line names columns of `schema`; gives its rows in blocks. An empty field is NULL.
 
     Raises:
@@ -71,7 +75,7 @@ async def csv_pieces(request: Request, max_bytes: int, schema: pa.Schema) -> Asy
         TooLarge: a line is larger than `max_bytes`.
     """
     header: list[str] | None = None
-    async with aclosing(_blocks(request, max_bytes, quoted=True)) as blocks:
+    async with aclosing(_blocks(request, max_bytes, hold, quoted=True)) as blocks:
         async for block in blocks:
             if block.count(b'"') % 2:
                 await anyio.to_thread.run_sync(_check_quotes, block)
@@ -81,8 +85,8 @@ async def csv_pieces(request: Request, max_bytes: int, schema: pa.Schema) -> Asy
                 yield await anyio.to_thread.run_sync(_csv_table, rows, names, schema)
 
 
-async def whole_table(request: Request, max_bytes: int, take: Callable[[int], None]) -> pa.Table:
-    """Read the body as an Arrow IPC stream, whole. `take` is told of every piece, which it may refuse.
+async def whole_table(request: Request, max_bytes: int, hold: Hold) -> pa.Table:
+    """Read the body as an Arrow IPC stream, whole.
 
     Raises:
         SourceError: it is no such stream, or has no end.
@@ -96,7 +100,7 @@ async def whole_table(request: Request, max_bytes: int, take: Callable[[int], No
                 size += len(data)
                 if size > max_bytes:
                     raise TooLarge(f"what is to be written at once is larger than the {max_bytes:,} bytes that this service takes")
-                take(len(data))
+                hold(size)
                 batches += [decoded.batch for decoded in decoder.feed(data)]
     except NotArrow as error:
         raise SourceError(str(error)) from error
@@ -107,13 +111,14 @@ async def whole_table(request: Request, max_bytes: int, take: Callable[[int], No
     return pa.Table.from_batches(batches, schema=decoder.schema)
 
 
-async def _blocks(request: Request, max_bytes: int, *, quoted: bool) -> AsyncGenerator[bytes]:
+async def _blocks(request: Request, max_bytes: int, hold: Hold, *, quoted: bool) -> AsyncGenerator[bytes]:
     """Cut the body into blocks at ends of lines; of CSV, at those that are not in quotes. Looks at each byte about once."""
     held = bytearray()
     searched, in_quotes = 0, False
     async with aclosing(request.stream()) as body:
         async for data in body:
             held += data
+            hold(len(held))
             if len(held) - searched < BLOCK_BYTES:
                 continue
             in_quotes ^= quoted and held.count(b'"', searched) % 2 == 1

@@ -83,6 +83,11 @@ class ArrowDecoder:
         """The schema, with all its metadata, as soon as it has come."""
         return None if self._reader is None else self._reader.schema
 
+    @property
+    def held_bytes(self) -> int:
+        """The size of what has come of a message that is not whole yet."""
+        return self._have
+
     def feed(self, data: bytes) -> Iterator[Decoded]:
         """Take bytes, and give the batches that they complete. To be iterated to its end before the next call.
 

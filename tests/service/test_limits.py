@@ -91,10 +91,12 @@ async def test_uploads_at_a_time(home: streamq.Database) -> None:
         yield body[8_000:]
 
     async with limited(home, max_insert_bytes=9_000, max_register_bytes=9_000, max_upload_bytes=9_000) as (_, http):
-        post = partial(http.post, "/v1/relations/events/rows", params={"whole": "true"}, headers={"content-type": arrow.CONTENT_TYPE})
+        rows = partial(http.post, "/v1/relations/events/rows", headers={"content-type": arrow.CONTENT_TYPE})
+        post = partial(rows, params={"whole": "true"})
 
         async def first() -> None:
-            assert (await post(content=slowly())).status_code == 200
+            # Batch by batch, of which one is in memory until the rest of it comes.
+            assert (await rows(content=slowly())).status_code == 200
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(first)
