@@ -38,6 +38,10 @@ class Delta:
     def num_rows(self) -> int:
         return int(self.rows.num_rows)
 
+    def slice(self, first: int, end: int) -> Delta:
+        """Give rows `first` to `end`, without the last, in the memory in which they are."""
+        return Delta(self.rows.slice(first, end - first), None if self.weights is None else self.weights[first:end])
+
 
 @dataclass(frozen=True, slots=True)
 class Epoch:

@@ -62,6 +62,11 @@ def concatenated(schema: pa.Schema, deltas: Iterable[Delta]) -> Delta:
     return Delta(rows, np.concatenate([weights_of(delta) for delta in filled]))
 
 
+def joined(deltas: Sequence[Delta]) -> Delta:
+    """Give several changes of one schema, at least one of them, as one, in this order."""
+    return concatenated(deltas[0].rows.schema, deltas)
+
+
 def net(delta: Delta) -> Delta:
     """Give every different row once, with the sum of its weights, those that are withdrawn first."""
     if delta.num_rows == 0:

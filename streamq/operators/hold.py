@@ -29,10 +29,7 @@ class _Run:
         return self.slice(0, place), self.slice(place, len(self.moments))
 
     def slice(self, first: int, last: int) -> _Run:
-        weights = self.changes.weights
-        return _Run(
-            self.moments[first:last], Delta(self.changes.rows.slice(first, last - first), None if weights is None else weights[first:last])
-        )
+        return _Run(self.moments[first:last], self.changes.slice(first, last))
 
 
 class HoldOperator:

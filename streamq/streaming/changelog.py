@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from streamq.kernels.index import KeyIndex
 from streamq.kernels.weights import consolidate
 from streamq.operators.base import Delta
+from streamq.operators.deltas import joined
 from streamq.plan.dataflow import OP, Changelog, Dataflow
-from streamq.streaming.cuts import joined
 
 OP_FIELD = pa.field(OP, pa.string(), nullable=False)
 GROWTH = 2
@@ -96,9 +96,7 @@ def _runs(deltas: Sequence[Delta], rows: int) -> Iterator[Delta]:
 
 def _net(deltas: Sequence[Delta]) -> Delta:
     delta = joined(deltas)
-    weights = np.ones(delta.num_rows, np.int64) if delta.weights is None else delta.weights
-    rows, weights = consolidate(delta.rows, weights)
-    return Delta(rows, weights)
+    return Delta(*consolidate(delta.rows, delta.weights))
 
 
 def _added(delta: Delta) -> pa.RecordBatch:

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import pyarrow as pa
-
 from streamq.operators.base import Delta
+from streamq.operators.deltas import joined
 from streamq.storage.feeds import Feed
 
 EPOCH_ROWS = 131_072
@@ -81,17 +79,6 @@ def take_cut(inlets: Sequence[Inlet], max_rows: int, ceiling: int) -> int:
 def is_drained(inlets: Sequence[Inlet], ceiling: int) -> bool:
     """Tell whether nothing up to a ceiling is left."""
     return _next(inlets, ceiling) is None
-
-
-def joined(deltas: Sequence[Delta]) -> Delta:
-    """Put deltas of one schema (at least one) behind each other."""
-    if len(deltas) == 1:
-        return deltas[0]
-    rows = pa.concat_batches([delta.rows for delta in deltas])
-    if all(delta.weights is None for delta in deltas):
-        return Delta(rows)
-    ones = [np.ones(delta.num_rows, np.int64) if delta.weights is None else delta.weights for delta in deltas]
-    return Delta(rows, np.concatenate(ones))
 
 
 def _next(inlets: Sequence[Inlet], ceiling: int) -> Inlet | None:

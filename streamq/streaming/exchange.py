@@ -64,16 +64,11 @@ def _by_owner(delta: Delta, columns: Sequence[pa.Array], partitions: int) -> lis
     order = np.argsort(targets, kind="stable")
     bounds = np.searchsorted(targets[order], np.arange(partitions + 1)).tolist()
     moved = selected(delta, order)
-    return [_slice(moved, start, stop) if stop > start else None for start, stop in pairwise(bounds)]
+    return [moved.slice(start, stop) if stop > start else None for start, stop in pairwise(bounds)]
 
 
 def _runs(delta: Delta, partitions: int) -> list[Delta | None]:
     wanted = min(partitions, max(1, delta.num_rows // SPREAD_ROWS))
     bounds = [delta.num_rows * part // wanted for part in range(wanted + 1)]
-    runs: list[Delta | None] = [_slice(delta, start, stop) for start, stop in pairwise(bounds)]
+    runs: list[Delta | None] = [delta.slice(start, stop) for start, stop in pairwise(bounds)]
     return runs + [None] * (partitions - wanted)
-
-
-def _slice(delta: Delta, start: int, stop: int) -> Delta:
-    weights = None if delta.weights is None else delta.weights[start:stop]
-    return Delta(delta.rows.slice(start, stop - start), weights)
