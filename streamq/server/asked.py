@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import anyio.to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from streamq.config.service import Limits
 from streamq.server.refusals import TooLarge
-from streamq.server.responses import read_body
+from streamq.server.responses import INLINE_BYTES, read_body
 
 JSON = "application/json"
 
@@ -45,7 +46,8 @@ async def asked(request: Request, limits: Limits, options: Options) -> dict[str,
     """
     if content_type(request) != JSON:
         raise HTTPException(415, f'send {{"sql": "…", "params": […]}} with the content type {JSON}')
-    said = _object(await read_body(request, limits.max_request_bytes, limits.stall_s))
+    body = await read_body(request, limits.max_request_bytes, limits.stall_s)
+    said = await anyio.to_thread.run_sync(_object, body) if len(body) > INLINE_BYTES else _object(body)
     length = len(said["sql"].encode())
     if length > limits.max_sql_bytes:
         raise TooLarge(

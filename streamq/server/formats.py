@@ -29,6 +29,8 @@ class ResultFormat(Protocol):
     """Writes one result. Every method gives bytes that are sent in the order of the calls."""
 
     content_type: str
+    begins_at_once: bool
+    """Whether `begin` may be called on the event loop: JSON is made by a DuckDB of its own, which takes some milliseconds to open."""
     keep_alive: bytes
     """What says nothing but that the connection is in use; empty where the format has no such thing."""
     cut_by_errors: bool
@@ -52,6 +54,7 @@ class ArrowResult:
     """An Arrow IPC stream with the rest in its metadata, see `streamq.wire`."""
 
     content_type = arrow.CONTENT_TYPE
+    begins_at_once = True
     keep_alive = b""
     cut_by_errors = True
 
@@ -80,6 +83,7 @@ class LinesResult:
     """JSON lines: a row each, and a last one with the member `streamq`, which is ``end`` or ``error``."""
 
     content_type = NDJSON
+    begins_at_once = False
     keep_alive = b""
     cut_by_errors = True
 
@@ -105,6 +109,7 @@ class EventsResult:
     """Server-sent events: `query`, then `rows` (a list of objects, with its epoch), at last `end` or `error`."""
 
     content_type = EVENTS
+    begins_at_once = False
     keep_alive = b":\n\n"
     cut_by_errors = False
 

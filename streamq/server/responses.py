@@ -35,7 +35,7 @@ Patience = Callable[[], Awaitable[float]]
 PIECE_BYTES = 1 << 20
 """What a server is given to send at once: it may not be able to stop in the middle of it."""
 INLINE_BYTES = 256 << 10
-"""A batch up to this size is written on the event loop: a thread would take longer to begin."""
+"""What is not larger is written and read on the event loop: a thread would take longer to begin."""
 _SOON = {"retry-after": "1"}
 _HEADERS: Mapping[int, Mapping[str, str]] = {
     401: {"www-authenticate": 'Bearer realm="streamq"'},
@@ -127,7 +127,7 @@ class QueryResponse(Response):
         """Send the whole result, or an error in place of its end; gives that error."""
         try:
             with self._endable():
-                await self._send_pieces(send, self._format.begin(self.stream))
+                await self._send_pieces(send, await self._begin())
                 # A client for whom nothing comes costs nothing of what came before: no batch is named here.
                 while await self._send_next(send):
                     pass
@@ -143,6 +143,11 @@ class QueryResponse(Response):
             with anyio.move_on_after(PARTING_S):
                 await self._send_pieces(send, self._format.error(error, await self.stream.statistics()))
         return error
+
+    async def _begin(self) -> bytes:
+        if self._format.begins_at_once:
+            return self._format.begin(self.stream)
+        return await anyio.to_thread.run_sync(self._format.begin, self.stream)
 
     async def _send_next(self, send: Send) -> bool:
         """Send the next batch; False at the end."""
