@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from streamq.kernels.index import KeyIndex
 from streamq.operators.base import Delta, Weights
-from streamq.operators.deltas import net, repeated, weights_of
-from streamq.plan.dataflow import WEIGHT
+from streamq.operators.deltas import from_state, net, repeated, to_state, weights_of
 
 
 class Bag:
@@ -95,18 +94,10 @@ class Bag:
         return repeated(everything.rows, weights_of(everything))
 
     def snapshot(self) -> pa.Table:
-        everything = self.all()
-        return pa.Table.from_batches([everything.rows]).append_column(WEIGHT, pa.array(weights_of(everything)))
+        return to_state(self.all())
 
     def restore(self, state: pa.Table) -> None:
         self.change(from_state(state, self.schema))
-
-
-def from_state(state: pa.Table, schema: pa.Schema) -> Delta:
-    """Give the rows of a table that has the column `WEIGHT` behind those of `schema`."""
-    table = state.combine_chunks()
-    rows = table.drop_columns([WEIGHT]).to_batches()
-    return Delta(pa.concat_batches(rows), table.column(WEIGHT).to_numpy()) if rows else Delta.empty(schema)
 
 
 def grown(values: NDArray[np.int64], capacity: int, fill: int = 0) -> NDArray[np.int64]:

@@ -76,6 +76,18 @@ def net(delta: Delta) -> Delta:
     return Delta(rows.take(pa.array(order)), weights[order])
 
 
+def to_state(delta: Delta) -> pa.Table:
+    """Give rows and how often each is there as a table that is kept: with the column `WEIGHT` behind them."""
+    return pa.Table.from_batches([delta.rows]).append_column(WEIGHT, pa.array(weights_of(delta)))
+
+
+def from_state(state: pa.Table, schema: pa.Schema) -> Delta:
+    """Give the rows of a table that `to_state` made, maybe in another run, or of several put behind each other."""
+    table = state.combine_chunks()
+    rows = table.drop_columns([WEIGHT]).to_batches()
+    return Delta(pa.concat_batches(rows), table.column(WEIGHT).to_numpy()) if rows else Delta.empty(schema)
+
+
 def plain(delta: Delta, owner: str) -> Delta:
     """Write rows that are only added as often as they are: what operators whose result does not retract give, and such inputs are."""
     if delta.weights is None:

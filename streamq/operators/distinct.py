@@ -9,10 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamq.operators.ages import Ages
-from streamq.operators.bag import Bag, from_state
+from streamq.operators.bag import Bag
 from streamq.operators.base import Delta, Epoch, OperatorContext, State
 from streamq.operators.closing import Deadlines, horizon, moments
-from streamq.operators.deltas import conform
+from streamq.operators.deltas import conform, from_state
 from streamq.plan.dataflow import Distinct
 
 

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamq.operators.bag import from_state
 from streamq.operators.base import Delta, Epoch, OperatorContext, State
 from streamq.operators.closing import NEVER, horizon, moments
-from streamq.operators.deltas import concatenated, conform, net, plain, selected, weights_of
-from streamq.plan.dataflow import WEIGHT, Hold
+from streamq.operators.deltas import concatenated, conform, from_state, net, plain, selected, to_state
+from streamq.plan.dataflow import Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ class HoldOperator:
 
     def snapshot(self) -> State:
         changes = self._run([run.changes for run in self._runs]).changes
-        return {"input0": pa.Table.from_batches([changes.rows]).append_column(WEIGHT, pa.array(weights_of(changes)))}
+        return {"input0": to_state(changes)}
 
     def restore(self, state: State) -> None:
         self._hold(from_state(state["input0"], self._node.schema))

@@ -14,10 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamq.operators.ages import KeyAges
-from streamq.operators.bag import from_state
 from streamq.operators.base import Delta, Epoch, OperatorContext, State
 from streamq.operators.closing import NEVER, horizon, moments
-from streamq.operators.deltas import concatenated, conform, net, plain, selected
+from streamq.operators.deltas import concatenated, conform, from_state, net, plain, selected
 from streamq.operators.keyed import KeyedRows, null_keys
 from streamq.operators.matches import MATCHES, Matches
 from streamq.operators.pairs import Pairing, Pairs

@@ -10,9 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamq.kernels.arrangement import Arrangement
-from streamq.operators.bag import from_state
 from streamq.operators.base import Delta, Weights
-from streamq.operators.deltas import net, weights_of
+from streamq.operators.deltas import from_state, net, weights_of
 
 Codes = NDArray[np.int64]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from streamq.kernels.index import KeyIndex
-from streamq.operators.bag import Bag, from_state
+from streamq.operators.bag import Bag
 from streamq.operators.base import Delta, Epoch, OperatorContext, State
-from streamq.operators.deltas import concatenated, conform, negated, net, plain, repeated, weights_of
-from streamq.plan.dataflow import INPUT, WEIGHT, TopN
+from streamq.operators.deltas import concatenated, conform, from_state, negated, net, plain, repeated, to_state, weights_of
+from streamq.plan.dataflow import INPUT, TopN
 from streamq.plan.exchanges import Gather
 
 
@@ -76,8 +76,8 @@ class TopNOperator:
         return int(self._top.nbytes) + (self._all.bytes if self._all else 0)
 
     def snapshot(self) -> State:
-        kept = self._all.snapshot() if self._all else _as_state(self._top)
-        return {"input0": kept, "output": _as_state(self._given)}
+        kept = self._all.snapshot() if self._all else to_state(Delta(self._top))
+        return {"input0": kept, "output": to_state(Delta(self._given))}
 
     def restore(self, state: State) -> None:
         rows = from_state(state["input0"], self._schema)
@@ -87,7 +87,3 @@ class TopNOperator:
         self._given = from_state(state["output"], self._schema).rows
         # What was given for other rows than those that are here now is put right in the next epoch.
         self._moved = not self._alone
-
-
-def _as_state(rows: pa.RecordBatch) -> pa.Table:
-    return pa.Table.from_batches([rows]).append_column(WEIGHT, pa.array(np.ones(rows.num_rows, np.int64)))
