@@ -30,6 +30,9 @@
 
 from __future__ import annotations
 
+_LONGEST_LINE = 160
+"""Of a line of SQL with more characters an error shows a part."""
+
 
 class StreamqError(Exception):
     """The base of every error raised by streamq."""
@@ -41,7 +44,7 @@ class SqlError(StreamqError):
     """The SQL text cannot be run as written.
 
     `line` and `column` count from 1 and are None where the position is unknown. `hint` says what to write instead.
-    `str()` shows the message, the offending line with a caret below it, and the hint.
+    `str()` shows the message, the offending line with a caret below it (of a very long one what is around it), and the hint.
     """
 
     def __init__(
@@ -66,11 +69,28 @@ class SqlError(StreamqError):
             parts[0] += f" (line {self.line}, column {self.column})"
             lines = (self.sql or "").splitlines()
             if self.line <= len(lines):
-                text = lines[self.line - 1].replace("\t", " ")
-                parts += [f"  {text}", "  " + " " * (self.column - 1) + "^"]
+                text, place = _around(lines[self.line - 1].replace("\t", " "), self.column - 1)
+                parts += [f"  {text}", "  " + " " * place + "^"]
         if self.hint:
             parts.append(f"hint: {self.hint}")
         return "\n".join(parts)
+
+
+def _around(line: str, place: int) -> tuple[str, int]:
+    """Cut a line to what is around a place in it; gives that, and the place in it.
+
+    >>> _around("SELECT x", 7)
+    ('SELECT x', 7)
+    >>> text, place = _around("1 + " * 1_000 + "x" + " + 1" * 1_000, 4_000)
+    >>> len(text), text[place], text[:5], text[-5:]
+    (162, 'x', '…1 + ', '1 + …')
+    """
+    if len(line) <= _LONGEST_LINE:
+        return line, place
+    start = max(0, min(place - _LONGEST_LINE // 2, len(line) - _LONGEST_LINE))
+    end = start + _LONGEST_LINE
+    head, tail = "…" if start else "", "…" if end < len(line) else ""
+    return f"{head}{line[start:end]}{tail}", place - start + len(head)
 
 
 class SqlSyntaxError(SqlError):
