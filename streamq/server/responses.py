@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from streamq.config.tokens import Caller
 from streamq.errors import QueryTimeout, ResourceLimit, StreamqError
 from streamq.execution.stream import QueryBatchStream
-from streamq.flow.scopes import one_error
+from streamq.flow.scopes import raising_one
 from streamq.server.formats import ResultFormat
 from streamq.server.logs import note
 from streamq.server.refusals import CrossSite, Forbidden, Misdirected, TooLarge
@@ -228,23 +228,18 @@ def error_response(error: Exception, status: int | None = None) -> JSONResponse:
     return JSONResponse(error_record(error), status, _HEADERS.get(status))
 
 
-async def while_connected(
-    receive: Receive, work: Callable[[], Awaitable[T]], patience_s: Callable[[], Awaitable[float]] | None = None
-) -> T:
+async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]], patience_s: Patience | None = None) -> T:
     """Do something for a client, whose whole request has been read, for as long as it is there.
 
     Raises:
         ClientDisconnect: it has left, and the work was cancelled.
     """
     results: list[T] = []
-    try:
+    with raising_one():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_cancel_on_disconnect, receive, tasks.cancel_scope, patience_s or _for_ever)
             results.append(await work())
             tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        error = one_error(group)
-        raise error from error.__cause__
     if not results:
         raise ClientDisconnect
     return results[0]
