@@ -50,8 +50,10 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
-        await self._uploads.aclose()
+        try:
+            await self._client.aclose()
+        finally:
+            await self._uploads.aclose()
 
     async def read(self, path: str, *, may_be_absent: bool = False) -> Any:
         """Ask for something that changes nothing, and ask once more where the connection breaks.
