@@ -223,6 +223,10 @@ def _without_parentheses(wrapped: exp.Subquery) -> exp.Expr:
     return wrapped if others or inner.args.get("joins") else inner
 
 
+_DIALECT = Streamq()
+
+
 def generate(ast: exp.Expression) -> str:
     """Write a tree as DuckDB SQL on one line. Time windows must have been rewritten for DuckDB to take it."""
-    return Streamq().generate(ast, comments=False)
+    # Writing changes a tree, but not one of these, which most are.
+    return _DIALECT.generate(ast, comments=False, copy=not isinstance(ast, exp.Column | exp.Literal))

@@ -32,12 +32,20 @@ def identifier(name: str) -> exp.Identifier:
     >>> identifier("amount").sql(), identifier("order").sql(), identifier("orders#1").sql()
     ('amount', '"order"', '"orders#1"')
     """
-    return exp.Identifier(this=name, quoted=not _PLAIN_NAME.match(name) or name.lower() in _RESERVED)
+    return exp.Identifier(this=name, quoted=_needs_quotes(name))
 
 
 def name_sql(name: str) -> str:
-    """Write a name, quoted where DuckDB needs it."""
-    return sql_of(identifier(name))
+    """Write a name, quoted where DuckDB needs it.
+
+    >>> name_sql("amount"), name_sql("order"), name_sql("two words")
+    ('amount', '"order"', '"two words"')
+    """
+    return '"' + name.replace('"', '""') + '"' if _needs_quotes(name) else name
+
+
+def _needs_quotes(name: str) -> bool:
+    return not _PLAIN_NAME.match(name) or name.lower() in _RESERVED
 
 
 def column(name: str, table: str | None = None) -> exp.Column:
