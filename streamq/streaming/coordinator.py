@@ -142,7 +142,7 @@ class Coordinator:
             try:
                 advanced, emission = await self._in_thread(self._step)
             except StreamqError:
-                # The epochs before the one that failed are the reader's.
+                # The epochs before the one that failed are handed over first.
                 await self._handed_over.wait()
                 raise
             if emission is not None:
