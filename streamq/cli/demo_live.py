@@ -22,7 +22,7 @@ from streamq.cli.wording import count
 from streamq.database import Database
 from streamq.execution.statistics import ContinuousStatistics
 from streamq.execution.stream import QueryBatchStream
-from streamq.flow.scopes import one_error
+from streamq.flow.scopes import raising_one
 from streamq.plan.sizes import human_bytes
 from streamq.sql.order import output_order
 from streamq.sql.parse import parse_one
@@ -114,7 +114,7 @@ class Replay:
 
     async def run(self, pushes: Sequence[Push]) -> None:
         """Return when all rows are pushed, the sources have ended, and with them the queries."""
-        try:
+        with raising_one():
             async with anyio.create_task_group() as tasks:
                 if self._page.in_place:
                     tasks.start_soon(self._draw_on)
@@ -126,9 +126,6 @@ class Replay:
                     for source in self._pushed:
                         await self._db.finish(source)
                 tasks.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            error = one_error(group)
-            raise error from error.__cause__
         await self._draw()
 
     async def _push_in_time(self, pushes: Sequence[Push]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 import anyio.abc
 
-from streamq.flow.scopes import one_error
+from streamq.flow.scopes import raising_one
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -36,15 +36,12 @@ async def run_until_signal(command: Callable[[], Awaitable[int]], signals: Seque
         return await command()
     code = 0
     received: list[int] = []
-    try:
+    with raising_one():
         async with anyio.create_task_group() as tasks:
             with anyio.CancelScope() as scope:
                 await tasks.start(_cancel_on_signal, scope, signals, received)
                 code = await command()
             tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        error = one_error(group)
-        raise error from error.__cause__
     return exit_code(received[0]) if scope.cancelled_caught else code
 
 

@@ -20,7 +20,7 @@ from streamq.cli.terminal import DEFAULT_ROWS, Terminal
 from streamq.cli.wording import count, seconds
 from streamq.execution.statistics import ContinuousStatistics, QueryStatistics
 from streamq.execution.stream import QueryBatchStream
-from streamq.flow.scopes import one_error
+from streamq.flow.scopes import raising_one
 from streamq.plan.sizes import human_bytes
 from streamq.sql.order import OutputTerm
 
@@ -63,16 +63,13 @@ class Watch:
             StreamqError: the query failed.
             OSError: the output cannot be written.
         """
-        try:
+        with raising_one():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._draw_on)
                 async for batch in self._stream:
                     complete = self._stream.progress.epoch_complete
                     await anyio.to_thread.run_sync(partial(self._folded.add, batch, complete=complete))
                 tasks.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            error = one_error(group)
-            raise error from error.__cause__
         await self._draw(await self._stream.statistics(), last=True)
 
     async def _draw_on(self) -> None:

@@ -27,7 +27,7 @@ from streamq.execution.output import ReaderOutput
 from streamq.execution.pieces import Kept, Piece, StageState, by_split, pieces, width
 from streamq.execution.statistics import ScanStatistics
 from streamq.flow.merge import merge_runs
-from streamq.flow.scopes import one_error
+from streamq.flow.scopes import raising_one
 from streamq.flow.stopwatch import Stopwatch
 from streamq.kernels.session import translate
 from streamq.plan.explain import StageRun
@@ -97,13 +97,11 @@ class PlanRun:
             StreamqError: the first failure, after everything else of the plan was cancelled.
         """
         try:
-            async with anyio.create_task_group() as tasks:
-                self._output.when_satisfied(tasks.cancel_scope.cancel)
-                for run in self._stages.values():
-                    tasks.start_soon(self._run_stage, run, name=f"{self.context.query_id} {run.stage.label}")
-        except BaseExceptionGroup as group:
-            error = one_error(group)
-            raise error from error.__cause__
+            with raising_one():
+                async with anyio.create_task_group() as tasks:
+                    self._output.when_satisfied(tasks.cancel_scope.cancel)
+                    for run in self._stages.values():
+                        tasks.start_soon(self._run_stage, run, name=f"{self.context.query_id} {run.stage.label}")
         finally:
             if self._has_directory:
                 with anyio.CancelScope(shield=True):

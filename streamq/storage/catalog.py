@@ -73,19 +73,13 @@ class Catalog:
         with self.commits.cut():
             old = self._entries.get(entry.name.lower())
             if old is not None and kind_of(old) != kind_of(entry):
-                raise BindError(
-                    f"{old.name!r} is a {said(old)}, not a {said(entry)}",
-                    hint="drop it first, or use another name",
-                )
+                raise BindError(f"{old.name!r} is a {said(old)}, not a {said(entry)}", hint="drop it first, or use another name")
             if kept := [name for name in self.dependents(entry.name) if isinstance(self._entries[name], MaterializedView)]:
                 raise BindError(
                     f"{entry.name!r} is read by the materialized view {kept[0]!r}, which keeps the answer to what it was created with",
                     hint="drop the materialized view first, and create it again",
                 )
-            if isinstance(entry, View) and {
-                entry.name.lower(),
-                *self.dependents(entry.name),
-            } & {name.lower() for name in entry.reads}:
+            if isinstance(entry, View) and {entry.name.lower(), *self.dependents(entry.name)} & {name.lower() for name in entry.reads}:
                 raise BindError(f"the view {entry.name!r} would read itself")
             self._set(entry)
             return old

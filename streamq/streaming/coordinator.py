@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from streamq.errors import StreamClosed, StreamqError
 from streamq.flow.bell import Bell
-from streamq.flow.scopes import one_error
+from streamq.flow.scopes import raising_one
 from streamq.flow.stopwatch import Stopwatch
 from streamq.kernels.session import Interrupted
 from streamq.streaming.epochs import Emission, Epochs
@@ -96,12 +96,10 @@ class Coordinator:
         try:
             for waker in self._wakers:
                 waker.wake(bell.ring)
-            # A query that waits has no other task than this one: those that compute and hand over end with the epoch.
-            async with anyio.create_task_group() as self._tasks:
-                await self._loop(bell)
-        except BaseExceptionGroup as group:
-            error = one_error(group)
-            raise error from error.__cause__
+            with raising_one():
+                # A query that waits has no other task than this one: those that compute and hand over end with the epoch.
+                async with anyio.create_task_group() as self._tasks:
+                    await self._loop(bell)
         finally:
             for waker in self._wakers:
                 waker.wake(None)

@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from streamq.errors import QueryCancelled, StreamqError, WorkerCrashed
 from streamq.execution.jobs import HostedService, WorkerPool
-from streamq.flow.scopes import one_error
+from streamq.flow.scopes import raising_one
 from streamq.kernels.session import Interrupted
 from streamq.operators.base import Delta, Epoch, State
 from streamq.plan.dataflow import Dataflow
@@ -77,18 +77,16 @@ class ProcessPartitions:
         self._hosts = Hosts(len(workers), self._layout.partitions)
         self._statistics *= len(workers)
         try:
-            async with AsyncExitStack() as stack, anyio.create_task_group() as watching:
-                services = []
-                for host, worker in enumerate(workers):
-                    setup = HostedSetup(self._dataflow, self._hosts, host, directory)
-                    services.append(await stack.enter_async_context(pool.host(setup, worker, partial(self._tell, host))))
-                    watching.start_soon(_watch, services[-1])
-                self._services = services
-                yield
-                watching.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            error = one_error(group)
-            raise error from error.__cause__
+            with raising_one():
+                async with AsyncExitStack() as stack, anyio.create_task_group() as watching:
+                    services = []
+                    for host, worker in enumerate(workers):
+                        setup = HostedSetup(self._dataflow, self._hosts, host, directory)
+                        services.append(await stack.enter_async_context(pool.host(setup, worker, partial(self._tell, host))))
+                        watching.start_soon(_watch, services[-1])
+                    self._services = services
+                    yield
+                    watching.cancel_scope.cancel()
         finally:
             self._sender.close()
             self._receiver.close()

@@ -15,7 +15,7 @@ from streamq.cli.shell.completion import Names, load_functions
 from streamq.cli.shell.prompt import Prompt
 from streamq.cli.shell.session import Session
 from streamq.errors import StreamqError
-from streamq.flow.scopes import one_error
+from streamq.flow.scopes import raising_one
 
 
 class Interactive:
@@ -37,7 +37,7 @@ class Interactive:
         """
         await self._learn_names()
         await self._greet()
-        try:
+        with raising_one():
             async with anyio.create_task_group() as tasks:
                 if sys.platform != "win32":
                     await tasks.start(self._cancel_on_interrupt)
@@ -45,9 +45,6 @@ class Interactive:
                     if not await self._run(text):
                         break
                 tasks.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            error = one_error(group)
-            raise error from error.__cause__
 
     async def _run(self, text: str) -> bool:
         """Run what was typed, up to its first failure; gives whether the shell goes on."""
