@@ -2,14 +2,15 @@
 
 A query runs in the scope of the database that started it. Its reader sees rows, completion and failure through the
 channel and nowhere else; whoever lets it go (the reader, a deadline, `cancel`, the end of the database) cancels the query's
-scope, and `wait_ended` returns when nothing of it is left.
+scope, and `wait_ended` returns when nothing of it is left. Let go, its reader has the reason at once; of one that failed the
+reader gets what was sent before, however late, and then the error.
 """
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import anyio
@@ -101,6 +102,10 @@ class RunningQuery(ABC):
     def progress(self, complete: bool) -> Progress:
         """Tell where the batch last handed over stands; `complete` if the reader has had the end."""
 
+    def _rest(self) -> Iterable[pa.RecordBatch]:
+        """Give what a query that failed would still have sent, had its reader been faster."""
+        return ()
+
     async def run(self) -> None:
         """Run to the end. Never raises a failure of the query: that is the reader's."""
         error: StreamqError | None = QueryCancelled(f"query {self.id} was cancelled: its database was closed")
@@ -142,9 +147,14 @@ class RunningQuery(ABC):
         return batch
 
     def cancel(self, reason: StreamqError | None = None) -> None:
-        """Abort the query. Its reader gets `reason` (QueryCancelled if None); a query that has ended stays as it ended."""
+        """Abort the query. Its reader gets `reason` (QueryCancelled if None); a query that has ended stays as it ended.
+
+        What its reader has not taken is dropped.
+        """
         if self._cancelled is None:
             self._cancelled = reason or QueryCancelled(f"query {self.id} was cancelled")
+        if self._ended.is_set():
+            self.channel.abort(self._cancelled)
         self._scope.cancel()
 
     async def wait_ended(self) -> None:
@@ -207,12 +217,13 @@ class RunningQuery(ABC):
                 self.outcome = "completed"
             case QueryCancelled():
                 self.outcome = "cancelled"
+                self.channel.abort(error)
             case QueryTimeout():
                 self.outcome = "timed_out"
+                self.channel.abort(error)
             case _:
                 self.outcome = "failed"
-        if error is not None:
-            self.channel.abort(error)
+                self.channel.fail(error, self._rest())
         self._ended.set()
         self._on_end(self)
 

@@ -29,7 +29,8 @@ class QueryBatchStream:
 
     Iterating raises:
         SqlError: the query cannot be run (raised where it starts).
-        QueryError, SourceError: it failed; what was read before is part of no complete answer.
+        QueryError, SourceError: it failed; what was read before is part of no complete answer. Of a continuous query it was all that
+            its complete epochs changed.
         StreamClosed: after `aclose()`.
         StreamBusy: another task is reading.
     """

@@ -1,12 +1,14 @@
 """A bounded channel of record batches, from the tasks that make them to the one reader of a query.
 
 The bound is in rows and in bytes, because a bound that counts batches of any size is none. Completion and failure travel
-in the channel: a reader that has seen the end without an error has seen every batch.
+in the channel: a reader that has seen the end without an error has seen every batch, and one that has seen that the query failed
+has seen what was sent before.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import anyio
@@ -72,12 +74,7 @@ class Channel:
             with self._blocked:
                 while self._full():
                     await self._writable.wait()
-        # The memory that the batch keeps. Unlike `nbytes`, asking for it does not let go of the interpreter lock.
-        size = batch.get_total_buffer_size()
-        if not self._batches:
-            self._unread.start()
-        self._batches.append((batch, size))
-        self._count(batch.num_rows, size)
+        self._append(batch)
         self._readable.set()
 
     def close(self) -> None:
@@ -86,15 +83,28 @@ class Channel:
         self._readable.set()
         self._check_drained()
 
-    def abort(self, error: BaseException) -> None:
-        """End the channel with an error, dropping what waits: the reader's next call raises it.
+    def fail(self, error: BaseException, rest: Iterable[pa.RecordBatch] = ()) -> None:
+        """End the channel with an error: what was sent is still read, and `rest`, which its senders could not send any more.
 
-        Does nothing once the reader has had the end or an earlier error was set.
+        Nobody else is to wait for its reader, who may never come: what waits no longer counts in the budget.
         """
-        if self._error is not None or self._drained.is_set():
+        self._budget.used -= self._bytes
+        self._budget = ByteBudget(self.max_bytes)
+        self._budget.used = self._bytes
+        for batch in rest:
+            self._append(batch)
+        self._error = error
+        self.close()
+
+    def abort(self, error: BaseException) -> None:
+        """End the channel with an error, dropping what waits: the reader's next call raises it, or one that was there before.
+
+        Does nothing once the reader has had the end.
+        """
+        if self._drained.is_set():
             return
         self._ended = True
-        self._error = error
+        self._error = self._error or error
         if self._batches:
             self._unread.stop()
         self._batches.clear()
@@ -111,15 +121,15 @@ class Channel:
         """Take the next batch; None is the end. Always a checkpoint.
 
         Raises:
-            BaseException: the error that the channel was aborted with, at every call from then on.
+            BaseException: the error that the channel has ended with, at every call from then on.
         """
         await anyio.lowlevel.checkpoint()
         while not self._batches and not self._ended:
             self._readable = anyio.Event()
             await self._readable.wait()
-        if self._error is not None:
-            raise self._error
         if not self._batches:
+            if self._error is not None:
+                raise self._error
             return None
         batch, size = self._batches.popleft()
         if not self._batches:
@@ -134,6 +144,14 @@ class Channel:
 
     def statistics(self) -> ChannelStatistics:
         return ChannelStatistics(len(self._batches), self._rows, self._bytes, self._blocked.seconds, self._unread.seconds)
+
+    def _append(self, batch: pa.RecordBatch) -> None:
+        # The memory that the batch keeps. Unlike `nbytes`, asking for it does not let go of the interpreter lock.
+        size = batch.get_total_buffer_size()
+        if not self._batches:
+            self._unread.start()
+        self._batches.append((batch, size))
+        self._count(batch.num_rows, size)
 
     def _check_drained(self) -> None:
         if self._ended and not self._batches:

@@ -46,11 +46,16 @@ class ChangeWriter:
 
     def add(self, outputs: Sequence[Delta]) -> None:
         """Take the output of an epoch. Epochs that are written together are made net together."""
-        self._waiting += [delta for delta in outputs if delta.num_rows]
-        self._rows = sum(delta.num_rows for delta in self._waiting)
-        if self.changelog != "append" and not self._ready and self._rows > max(self._batch_rows, GROWTH * self._net_rows):
-            self._waiting = [_net(self._waiting)] if self._net_rows else self._waiting
-            self._rows = self._net_rows = sum(delta.num_rows for delta in self._waiting)
+        added = [delta for delta in outputs if delta.num_rows]
+        rows = self._rows + sum(delta.num_rows for delta in added)
+        if self.changelog == "append" or self._ready or rows <= max(self._batch_rows, GROWTH * self._net_rows):
+            self._waiting += added
+            self._rows = rows
+            return
+        # Where that fails, what waits is still that of complete epochs.
+        waiting = [*self._waiting, *added]
+        self._waiting = [_net(waiting)] if self._net_rows else waiting
+        self._rows = self._net_rows = sum(delta.num_rows for delta in self._waiting)
 
     def write(self) -> list[pa.RecordBatch]:
         """Give what was added, in batches of at most `batch_rows` rows; none if the net change is nothing."""

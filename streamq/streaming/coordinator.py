@@ -80,6 +80,7 @@ class Coordinator:
         self._bell: Bell | None = None
         self._handed_over = anyio.Event()
         self._handed_over.set()
+        self._computed: Emission | None = None
         self._tasks: anyio.abc.TaskGroup
         self.for_rows = Stopwatch()
         """Runs while there is nothing to compute."""
@@ -104,6 +105,12 @@ class Coordinator:
             for waker in self._wakers:
                 waker.wake(None)
             self.end()
+
+    def rest(self) -> Emission | None:
+        """Give, when the run has failed, what the complete epochs changed and nobody was given to hand over."""
+        if self._computed is None and self._epochs.waiting:
+            self._computed = self._epochs.emit()
+        return self._computed
 
     def end(self) -> None:
         """Have nobody wait for the time between two epochs: no more will come. What ran ends so by itself."""
@@ -137,18 +144,13 @@ class Coordinator:
                     await self._in_thread(request.serve)
                 finally:
                     request.done.set()
-            try:
-                advanced, emission = await self._in_thread(self._step)
-            except StreamqError:
-                # The epochs before the one that failed are handed over first.
-                await self._handed_over.wait()
-                raise
-            if emission is not None:
+            advanced, self._computed = await self._in_thread(self._step)
+            if self._computed is not None:
                 await self._handed_over.wait()
                 self._handed_over = anyio.Event()
-                self._tasks.start_soon(self._hand_over, emission, name="streamq: changes to the reader")
+                self._tasks.start_soon(self._hand_over, self._computed, name="streamq: changes to the reader")
                 # What is waited for next may take long: the reader is to have the changes, and nobody else.
-                emission = None
+                self._computed = None
             if self._epochs.ended and not self._epochs.waiting:
                 return
             if not advanced:

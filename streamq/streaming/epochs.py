@@ -201,8 +201,9 @@ class Epochs:
             raise DataError(f"{error} [{_where(record, before)}]") from error
         nodes = self._statistics()
         self._check_state(nodes)
-        self._writer.add(outputs)
         self._late.hand_on(late)
+        # Behind all that may fail: what waits is always that of complete epochs.
+        self._writer.add(outputs)
         peak = max(self.report.peak_state_bytes, sum(node.state_bytes for node in nodes))
         took = self.report.epoch_s.counting(self._steady_s() - started)
         self.report = EpochReport(record, record.rows, self._late.rows, nodes, self._partition_watermarks(), peak, took)

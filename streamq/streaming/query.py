@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import anyio
@@ -59,6 +59,8 @@ class ContinuousQuery(RunningQuery):
         self._limiter = limiter
         self._send_empty = request.progress
         self._sent: deque[Progress] = deque()
+        self._unsent: list[tuple[pa.RecordBatch, Progress]] = []
+        """What is being handed over, the last one first."""
         self._progress = Progress(epoch=0, epoch_complete=False)
         self._coordinator = Coordinator(
             opened.epochs,
@@ -121,6 +123,22 @@ class ContinuousQuery(RunningQuery):
         await self._coordinator.between_epochs(lambda: write_snapshot(self._opened.epochs.save(), directory))
 
     async def _work(self) -> None:
+        try:
+            await self._run()
+        except Exception:
+            # What failed was the work on other epochs than those whose changes are there.
+            if (emission := await anyio.to_thread.run_sync(self._coordinator.rest, limiter=self._limiter)) is not None:
+                self._unsent = [*self._batches(emission), *self._unsent]
+            raise
+
+    def _rest(self) -> Iterator[pa.RecordBatch]:
+        """Give what the complete epochs changed and the reader had no room for."""
+        while self._unsent:
+            batch, progress = self._unsent.pop()
+            self._sent.append(progress)
+            yield batch
+
+    async def _run(self) -> None:
         partitions = self._opened.partitions
         if isinstance(partitions, ProcessPartitions):
             async with partitions.running(await self._pool("process")):
@@ -133,12 +151,20 @@ class ContinuousQuery(RunningQuery):
         await anyio.to_thread.run_sync(self._opened.close, limiter=self._limiter)
 
     async def _emit(self, emission: Emission) -> None:
+        self._unsent = self._batches(emission)
+        while self._unsent:
+            await self.channel.send(self._unsent[-1][0])
+            # Nobody can have read it yet.
+            _, progress = self._unsent.pop()
+            self._sent.append(progress)
+
+    def _batches(self, emission: Emission) -> list[tuple[pa.RecordBatch, Progress]]:
+        """Give what the reader gets of an emission, the last batch first, and where it then stands."""
         batches = emission.batches
         if not batches and self._send_empty:
             batches = (self._opened.writer.empty(),)
-        for number, batch in enumerate(batches, start=1):
-            self._sent.append(_progress(emission.record, complete=number == len(batches)))
-            await self.channel.send(batch)
+        last = len(batches)
+        return [(batches[number - 1], _progress(emission.record, complete=number == last)) for number in range(last, 0, -1)]
 
 
 def _progress(record: EpochRecord, complete: bool) -> Progress:

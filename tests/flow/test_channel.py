@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 import pyarrow as pa
 import pytest
 from anyio.lowlevel import checkpoint
 
-from streamq.flow.channel import Channel
+from streamq.flow.channel import ByteBudget, Channel
 
 pytestmark = pytest.mark.anyio
 
@@ -113,8 +115,34 @@ async def test_an_error_after_everything_was_read_changes_nothing() -> None:
     assert await channel.receive() is None
 
 
-async def test_abort_wakes_a_waiting_reader() -> None:
-    """A reader that waits on an empty channel gets the error."""
+async def test_a_failure_comes_behind_what_was_sent() -> None:
+    """What waits is read, then what had no room, then the error, at every call; the budget has it all back at once."""
+    budget = ByteBudget(1 << 20)
+    channel = Channel(3, 1 << 20, budget)
+    await channel.send(numbers(0, 3))
+    channel.fail(ValueError("broken"), [numbers(3, 3), numbers(6, 1)])
+    assert (budget.used, channel.statistics().rows) == (0, 7)
+    assert [(await channel.receive()).num_rows for _ in range(3)] == [3, 3, 1]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="broken"):
+            await channel.receive()
+    assert (budget.used, channel.statistics().bytes) == (0, 0)
+
+
+async def test_who_lets_go_of_a_failed_channel_reads_its_failure() -> None:
+    """What waits is dropped; the first error stays."""
+    channel = Channel(10, 1 << 20)
+    await channel.send(numbers(0, 3))
+    channel.fail(ValueError("broken"))
+    channel.abort(TimeoutError("late"))
+    with pytest.raises(ValueError, match="broken"):
+        await channel.receive()
+    assert channel.statistics().bytes == 0
+
+
+@pytest.mark.parametrize("end", [Channel.abort, Channel.fail])
+async def test_an_error_wakes_a_waiting_reader(end: Callable[[Channel, Exception], None]) -> None:
+    """A reader that waits on an empty channel gets it."""
     channel = Channel(10, 1 << 20)
     failures: list[str] = []
 
@@ -127,7 +155,7 @@ async def test_abort_wakes_a_waiting_reader() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(read)
         await checkpoint()
-        channel.abort(ValueError("broken"))
+        end(channel, ValueError("broken"))
     assert failures == ["broken"]
 
 

@@ -209,6 +209,27 @@ async def test_a_worker_killed_at_any_time_never_makes_a_wrong_answer(db: stream
     await _wait_for_restart(db, before)
 
 
+async def test_what_was_computed_when_a_worker_died_is_read(db: streamq.Database) -> None:
+    """A reader that comes later gets every batch of the complete epochs: those that waited, were handed over, and were computed."""
+    before = await restarts(db)
+    rows: list[int] = []
+    async with db.query("SELECT n FROM numbers EMIT CHANGES", epoch_rows=10_000, batch_rows=4_000) as stream:
+
+        async def computed() -> bool:
+            continuous = (await stream.statistics()).continuous
+            return continuous is not None and continuous.epochs == 2
+
+        await wait_until(computed)
+        os.kill((await worker_pids(db))[0], signal.SIGKILL)
+        await wait_until_idle(db)
+        with pytest.raises(streamq.WorkerCrashed):
+            async for batch in stream:
+                rows += batch["n"].to_pylist()
+                assert stream.progress.epoch_complete == (len(rows) % 10_000 == 0)
+    assert rows == list(range(20_000))
+    await _wait_for_restart(db, before)
+
+
 async def test_a_worker_that_dies_takes_its_queries_and_no_other(db: streamq.Database) -> None:
     """Idle queries that had a partition on it end with WorkerCrashed; one in threads goes on."""
     before = await restarts(db)

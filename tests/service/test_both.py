@@ -374,6 +374,21 @@ async def test_epochs_without_changes(db: streamq.Database) -> None:
         assert stream.progress.positions == {"events": 2}
 
 
+async def test_an_error_comes_behind_the_epochs_before(db: streamq.Database, home: streamq.Database) -> None:
+    """A reader that comes when the query has failed gets all that complete epochs changed, then the error."""
+    await db.execute("CREATE SOURCE events (n BIGINT)")
+    await db.insert("events", {"n": [-2, -1, 0, 1]})
+    async with db.query("SELECT n, 6 // n AS x FROM events EMIT CHANGES", epoch_rows=1) as stream:
+        await wait_until_idle(home)
+        seen: list[int] = []
+        with pytest.raises(streamq.DataError, match="epoch 3: events row 2"):
+            async for batch in stream:
+                seen += batch.column("n").to_pylist()
+                assert stream.progress.positions == {"events": len(seen)}
+        assert seen == [-2, -1]
+        assert (await stream.statistics()).outcome == "failed"
+
+
 # Letting go
 
 

@@ -44,6 +44,12 @@ async def all_rows(stream: streamq.QueryBatchStream) -> list[Row]:
         return [row async for batch in stream for row in rows_of(batch)]
 
 
+async def wait_until_idle(db: streamq.Database) -> None:
+    with anyio.fail_after(20):
+        while await db.queries():
+            await checkpoint()
+
+
 async def fold(stream: streamq.QueryBatchStream) -> list[dict[str, Any]]:
     """Read a stream to its end and fold its changes."""
     names = [name for name in stream.schema.names if name != "_op"]
@@ -268,6 +274,39 @@ async def test_a_failing_expression_ends_the_query(db: streamq.Database) -> None
         with pytest.raises(streamq.DataError, match=r"epoch 2: orders rows 2 to 3"):
             await next_rows(stream)
     assert (await db.statistics()).outcomes["failed"] == 1
+
+
+@pytest.mark.parametrize("every", ["", " EVERY INTERVAL '1' HOUR"])
+async def test_an_error_comes_behind_the_epochs_before(db: streamq.Database, every: str) -> None:
+    """However late its reader comes, it gets what all complete epochs changed, also what EVERY held back, and then the error."""
+    await db.insert("orders", [{"id": number, "shop": "a", "amount": 10 * number} for number in range(1, 9)])
+    sql = f"SELECT shop, count(*) AS n, sum(10 // (amount - 60)) AS x FROM orders GROUP BY shop EMIT CHANGES{every}"
+    async with db.query(sql, epoch_rows=1, batch_rows=1) as stream:
+        if not every:
+            # Of the five complete epochs it reads three in time: then one waits for it, and one is handed over.
+            assert [(await next_rows(stream))[0][1] for _ in range(3)] == [1, 2, 3]
+        await wait_until_idle(db)
+        assert (await stream.statistics()).outcome == "failed"
+        counts: list[int] = []
+        with pytest.raises(streamq.DataError, match="epoch 6: orders row 5"):
+            async for batch in stream:
+                counts += batch["n"].to_pylist()
+        assert counts == ([1, 5] if every else [4, 5])
+        with pytest.raises(streamq.DataError):
+            await anext(stream)
+
+
+async def test_a_failed_query_holds_nothing_up(db: streamq.Database) -> None:
+    """It has ended, also if nobody reads what is left; its reader may close it, and what was left is gone."""
+    await db.execute("CREATE SOURCE small (x BIGINT) WITH (retention_rows = 2)")
+    async with db.query("SELECT 10 // (x - 3) AS y FROM small EMIT CHANGES", epoch_rows=1) as stream:
+        for number in range(1, 9):
+            with anyio.fail_after(20):
+                await db.insert("small", [{"x": number}])
+        await wait_until_idle(db)
+        await stream.cancel()
+        with pytest.raises(streamq.DataError):
+            await anext(stream)
 
 
 async def test_state_has_a_limit(db: streamq.Database) -> None:
