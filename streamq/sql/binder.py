@@ -6,7 +6,7 @@ import functools
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import duckdb
@@ -20,6 +20,8 @@ SYSTEM_TABLES = "with_system_columns"
 """The DuckDB schema whose tables have the system columns besides the user's."""
 WATERMARKED_TABLES = "with_watermark"
 """The DuckDB schema whose tables have `_watermark` too."""
+_CATALOG = "planning"
+_CLAIM = f"ATTACH ':memory:' AS {_CATALOG}; USE {_CATALOG}"
 Parameters = tuple[object, ...] | dict[str, object]
 
 
@@ -43,30 +45,44 @@ class Described:
 @functools.cache
 def aggregate_names() -> frozenset[str]:
     """Ask DuckDB which functions are aggregates: asked once, since every session that loads nothing has the same."""
-    with _connect() as connection:
+    with _instance().cursor() as connection:
         rows = connection.execute("SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'")
         return frozenset(name.lower() for (name,) in rows.fetchall())
 
 
-def _connect() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False})
+@functools.cache
+def _instance() -> duckdb.DuckDBPyConnection:
+    """Open a program's DuckDB for binding, once: that takes as long as binding a dozen queries."""
+    return _new_instance()
+
+
+def _new_instance() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(
+        config={
+            "threads": 1,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,
+        }
+    )
+    connection.execute("SET GLOBAL TimeZone = 'UTC'; SET GLOBAL errors_as_json = true; SET GLOBAL enable_external_access = false")
+    return connection
 
 
 class Binder:
     """A cache of empty relations in a DuckDB session that reaches nothing outside. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._connection = _connect()
-        self._connection.execute("SET python_enable_replacements = false; SET TimeZone = 'UTC'; SET errors_as_json = true")
+        self._connection = _alone()
         self._connection.execute(f"CREATE SCHEMA {SYSTEM_TABLES}; CREATE SCHEMA {WATERMARKED_TABLES}")
-        self._connection.execute("SET enable_external_access = false")
         self._known: dict[str, tuple[pa.Schema, bool, pa.DataType | None]] = {}
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """End the session, once nobody binds."""
-        with self._lock:
-            self._connection.close()
+        # Of an instance that an error has broken, nothing can be given back.
+        with self._lock, self._connection as connection, suppress(duckdb.FatalException, duckdb.InternalException):
+            connection.execute(f"USE memory; DETACH {_CATALOG}")
 
     @contextmanager
     def session(self, catalog: CatalogView) -> Iterator[BinderSession]:
@@ -168,6 +184,21 @@ class BinderSession:
                     complaint.kind, complaint.message, complaint.hint, max(0, complaint.position - len(prefix)), complaint.name
                 )
             raise BindFailed(complaint, sql) from error
+
+
+def _alone() -> duckdb.DuckDBPyConnection:
+    """Open a connection whose tables nobody else has: DuckDB suggests names of all that are in its instance.
+
+    The catalog's name can be had once. Who comes second, or finds the instance broken by an earlier error, gets an instance of his own.
+    """
+    connection = _instance().cursor()
+    try:
+        connection.execute(_CLAIM)
+    except duckdb.Error:
+        connection.close()
+        connection = _new_instance()
+        connection.execute(_CLAIM)
+    return connection
 
 
 def _watermark(relation: RelationInfo) -> pa.DataType | None:

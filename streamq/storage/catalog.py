@@ -21,6 +21,7 @@ from streamq.storage.entries import Entry, RelationState, View, how_to_drop, inf
 from streamq.storage.feeds import Feed, Wanted
 from streamq.storage.insertion import Insertion, write
 from streamq.storage.rows import InsertResult
+from streamq.storage.session import private_session
 from streamq.storage.source import PushedSource
 from streamq.storage.stored import StoredRows, TableStore
 from streamq.storage.table import KeyedTable
@@ -132,7 +133,7 @@ class Catalog:
                 return False
             self._check_free(statement.name)
             config = self._config
-            with self._tables.con.cursor() as session:
+            with private_session() as session:
                 source = PushedSource.create(
                     statement, session, commits=self.commits, shards=config.target_partitions, max_bytes=config.max_source_bytes
                 )

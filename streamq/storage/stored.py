@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import TypeVar
 
 import duckdb
@@ -18,7 +19,7 @@ from streamq.errors import SourceError, StreamqError
 from streamq.storage.commits import Commits
 from streamq.storage.feeds import Followers, Start
 from streamq.storage.insertion import Waiting
-from streamq.storage.session import private_session
+from streamq.storage.session import separate_session
 from streamq.storage.table_feed import Change, TableFeed
 from streamq.storage.text import identifier
 from streamq.storage.versions import TableVersion
@@ -29,20 +30,22 @@ _ADDED = "added rows"
 
 
 class TableStore:
-    """The DuckDB in which a database keeps its tables.
-
-    `con` is for writes; who uses it holds `writing`, and takes the commit lock inside of that, never around it.
-    """
+    """The DuckDB in which a database keeps its tables. It is opened with the first of them, which is made under the commit lock."""
 
     def __init__(self, commits: Commits) -> None:
         self.commits = commits
         self.writing = threading.Lock()
-        self.con = private_session()
+
+    @cached_property
+    def con(self) -> duckdb.DuckDBPyConnection:
+        """The connection for writes; who uses it holds `writing`, and takes the commit lock inside of that, never around it."""
+        return separate_session()
 
     def close(self) -> None:
         """Give the memory of all tables back. Snapshots stay readable."""
         with self.writing:
-            self.con.close()
+            if "con" in vars(self):
+                self.con.close()
 
 
 class StoredRows:

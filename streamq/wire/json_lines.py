@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from streamq.storage.session import private_session
 
 
 class JsonLines:
     """Encodes batches of one schema. Not for several threads at once."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        self._connection = duckdb.connect(config={"threads": 1})
-        self._connection.execute("SET TimeZone = 'UTC'")
+        self._connection = private_session()
         self._names = unique_names(schema.names)
         # The rows are registered under these names, because DuckDB's own do not tell upper from lower case.
         self._columns = [f"c{position}" for position in range(len(schema))]
