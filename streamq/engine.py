@@ -19,7 +19,7 @@ from streamq.errors import QueryTimeout, ResourceLimit, SourceError, Unsupported
 from streamq.execution.analyze import analyze_continuous, analyze_query, explain_continuous, explain_query
 from streamq.execution.cuts import cut_ready
 from streamq.execution.host import QueryHost
-from streamq.execution.planning import PlannedContinuous, PlannedQuery, Planner, QueryAtCut, is_continuous, parse_select
+from streamq.execution.planning import PlannedContinuous, PlannedQuery, Planner, QueryAtCut, is_continuous
 from streamq.execution.query import Query, QueryRequest, RunningQuery
 from streamq.execution.stages import PlanContext
 from streamq.execution.statements import ExecuteResult, drop, queries_table, run_statement
@@ -27,7 +27,8 @@ from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, Re
 from streamq.execution.stream import QueryBatchStream
 from streamq.sql.catalog import RelationInfo
 from streamq.sql.depth import bounded_depth
-from streamq.sql.parse import parse_one
+from streamq.sql.parse import parse_one, parse_select
+from streamq.sql.prepared import PreparedSelect
 from streamq.sql.statements import CreateView, Drop, Explain, Insert, Parameters, Select, Show, Statement
 from streamq.storage.catalog import Catalog
 from streamq.storage.insertion import Insertion
@@ -221,11 +222,10 @@ class EmbeddedDatabase(Database):
         async def start() -> RunningQuery:
             deadline = anyio.current_time() + asked.timeout if asked.timeout is not None else float("inf")
             with anyio.CancelScope(deadline=deadline), bounded_depth(asked.sql):
-                select = await self._in_thread(parse_select, asked.sql)
-                if is_continuous(select) and not asked.snapshot:
-                    return await self._start_continuous(asked, select, deadline)
-                planned = await self._plan(select, asked.params, asked.partitions)
-                return await self._start(planned, asked.batch_rows, deadline, asked.timeout)
+                begun = await self._in_thread(_begun, self._planner, asked)
+                if isinstance(begun, Select):
+                    return await self._start_continuous(asked, begun, deadline)
+                return await self._start(await self._planned(begun), asked.batch_rows, deadline, asked.timeout)
             raise QueryTimeout(f"the query did not start within its timeout of {asked.timeout} s")
 
         return QueryBatchStream(start, self._host.drop)
@@ -255,13 +255,16 @@ class EmbeddedDatabase(Database):
             made = await create_view(statement, params, self._catalog, self._planner, self._host)
         return ExecuteResult(f"create materialized view{'' if made else ' (exists)'}", 0)
 
-    async def _plan(self, select: Select, params: Parameters, partitions: int | None) -> PlannedQuery:
+    async def _plan(self, select: Select, params: Parameters) -> PlannedQuery:
         """Bind a snapshot query, take its cut, wait for the views in it, and plan it."""
-        planned = await self._in_thread(_planned_at_once, self._planner, select, params, partitions)
-        if isinstance(planned, PlannedQuery):
-            return planned
-        await cut_ready(planned.cut)
-        return await self._in_thread(self._planner.plan, planned)
+        return await self._planned(await self._in_thread(_planned_once, self._planner, select, params))
+
+    async def _planned(self, begun: PlannedQuery | QueryAtCut) -> PlannedQuery:
+        """Plan a query, once its cut is there."""
+        if isinstance(begun, PlannedQuery):
+            return begun
+        await cut_ready(begun.cut)
+        return await self._in_thread(self._planner.plan, begun)
 
     async def _start(self, planned: PlannedQuery, batch_rows: int, deadline: float, timeout: float | None) -> Query:
         pool = await self._host.pool(planned.executor.kind)
@@ -277,7 +280,7 @@ class EmbeddedDatabase(Database):
         return self._host.start(QueryRequest(planned.bound.sql, context, pool, deadline, timeout))
 
     async def _read(self, select: Select, params: Parameters, check: Callable[[pa.Schema], object]) -> pa.Table:
-        planned = await self._plan(select, params, None)
+        planned = await self._plan(select, params)
         check(planned.bound.schema)
 
         async def start() -> Query:
@@ -290,7 +293,7 @@ class EmbeddedDatabase(Database):
         if is_continuous(select):
             continuous = await self._in_thread(self._planner.plan_continuous, select, params, None)
             return await (self._analyze(continuous, select) if analyze else self._in_thread(explain_continuous, continuous))
-        planned = await self._plan(select, params, None)
+        planned = await self._plan(select, params)
         if not analyze:
             return explain_query(planned)
         query = await self._start(planned, 32_768, float("inf"), None)
@@ -324,10 +327,23 @@ class EmbeddedDatabase(Database):
         return await self._host.inserts.write(convert)
 
 
-def _planned_at_once(planner: Planner, select: Select, params: Parameters, partitions: int | None) -> PlannedQuery | QueryAtCut:
+def _begun(planner: Planner, asked: AskedQuery) -> PlannedQuery | QueryAtCut | Select:
+    """Parse a query, and plan it as far as that goes without waiting: a continuous one not at all."""
+    query = planner.prepare(asked.sql)
+    if is_continuous(query.select) and not asked.snapshot:
+        return query.select
+    return _planned_at_once(planner, query, asked.params, asked.partitions)
+
+
+def _planned_at_once(planner: Planner, query: PreparedSelect, params: Parameters, partitions: int | None) -> PlannedQuery | QueryAtCut:
     """Plan a snapshot query, unless its cut has to be waited for."""
-    query = planner.cut(select, params, partitions)
-    return planner.plan(query) if query.cut.ready else query
+    at_cut = planner.cut(query, params, partitions)
+    return planner.plan(at_cut) if at_cut.cut.ready else at_cut
+
+
+def _planned_once(planner: Planner, select: Select, params: Parameters) -> PlannedQuery | QueryAtCut:
+    """Do the same for a query that is part of another statement, and will not come again."""
+    return _planned_at_once(planner, PreparedSelect(select), params, None)
 
 
 def _view_creation() -> Callable[[CreateView, Parameters, Catalog, Planner, QueryHost], Awaitable[bool]]:

@@ -39,11 +39,15 @@ class Describer:
             except duckdb.Error as error:
                 raise translate(error, "planning") from error
 
-    def evaluate(self, constant: str) -> object:
+    def evaluate(self, constant: str, parameters: Mapping[str, object]) -> object:
         """Compute an expression without columns; None if it is NULL or DuckDB does not compute it."""
+        if constant.startswith("$") and constant[1:] in parameters:
+            return parameters[constant[1:]]
         with self._cursor() as con:
             try:
-                ((value,),) = con.execute(f"SELECT {constant}").fetchall()
+                (statement,) = con.extract_statements(f"SELECT {constant}")
+                used = {name: parameters[name] for name in statement.named_parameters}
+                ((value,),) = con.execute(statement, used or None).fetchall()
             except duckdb.Error:
                 return None
             return value

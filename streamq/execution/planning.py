@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import pyarrow as pa
 
@@ -21,7 +22,7 @@ from streamq.plan.relations import RelationSnapshot
 from streamq.sql.bind import bind_query
 from streamq.sql.binder import Binder
 from streamq.sql.logical import BoundQuery
-from streamq.sql.parse import parse_one
+from streamq.sql.prepared import PreparedSelect, PreparedSelects
 from streamq.sql.statements import Parameters, Select
 from streamq.storage.catalog import Catalog
 from streamq.storage.cut import Cut
@@ -37,20 +38,6 @@ class PlannedQuery:
     scans: Mapping[int, PlannedScan]
     executor: ExecutorChoice
     target_partitions: int
-
-
-def parse_select(sql: str) -> Select:
-    """Parse the text of one query.
-
-    Raises:
-        SqlSyntaxError: it is not in the grammar.
-        UnsupportedError: it is another statement.
-    """
-    statement = parse_one(sql)
-    if not isinstance(statement, Select):
-        kind = type(statement).__name__.upper()
-        raise UnsupportedError(f"query() runs one SELECT, this is {kind}", sql=sql, hint="use execute() for every other statement")
-    return statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +67,7 @@ class Planner:
         self._catalog = catalog
         self._config = config
         self._binder = Binder()
+        self._prepared = PreparedSelects()
         self._describer = Describer()
 
     def close(self) -> None:
@@ -113,14 +101,24 @@ class Planner:
 
         return PlannedContinuous(bound, plan_continuous(bound, catalog, partitions=target, describe=describe), target, executor)
 
-    def cut(self, select: Select, parameters: Parameters = None, partitions: int | None = None) -> QueryAtCut:
+    def prepare(self, sql: str) -> PreparedSelect:
+        """Parse the text of one query, if it was not lately. What is bound and planned is always right for the relations as they are.
+
+        Raises:
+            SqlSyntaxError: it is not in the grammar.
+            UnsupportedError: it is another statement.
+        """
+        return self._prepared.get(sql)
+
+    def cut(self, query: PreparedSelect, parameters: Parameters = None, partitions: int | None = None) -> QueryAtCut:
         """Bind a snapshot SELECT, and take the cut of what it reads, which may have to be waited for.
 
         Raises:
             SqlError: it cannot be run as written.
             StreamqError: a materialized view that it reads has failed.
         """
-        bound = self.bind(select, parameters)
+        select = query.select
+        bound = query.bind(self._catalog.infos(), parameters, self._binder)
         if is_continuous(select):
             raise UnsupportedError(
                 "a query with EMIT goes on for as long as its sources do, and has no one answer",
@@ -151,7 +149,8 @@ class Planner:
         )
         wanted = self._executor(options, query.select)
         executor = choose_executor(plan, snapshots, wanted=wanted, process_bytes=self._config.process_bytes)
-        return PlannedQuery(bound, plan, snapshots, plan_scans(plan, snapshots, self._describer.evaluate), executor, target)
+        evaluate = partial(self._describer.evaluate, parameters=dict(bound.parameters))
+        return PlannedQuery(bound, plan, snapshots, plan_scans(plan, snapshots, evaluate), executor, target)
 
     def _executor(self, options: Mapping[str, object], select: Select) -> Executor:
         wanted = options.get("executor", self._config.executor)

@@ -90,6 +90,8 @@ def _is_excluded(split: Split, tests: Iterable[tuple[Bound, list[object]]]) -> b
 
 def _excludes(known: ColumnRange, op: str, value: object) -> bool:
     """Tell whether no value of the range satisfies `value op constant` for certain."""
+    if isinstance(value, datetime.date) and (isinstance(known.low, str) or isinstance(known.high, str)):
+        return False  # they are compared as times, which texts are not in the order of
     above = known.low is not None and _is_less(value, known.low)
     # Statistics leave NaN out, which DuckDB sorts above every number: a float range has no certain upper end.
     below = known.high is not None and _is_less(known.high, value)

@@ -26,10 +26,21 @@ from streamq.sql.catalog import SYSTEM_SCHEMA, CatalogView, RelationInfo
 from streamq.sql.clock import clock_over_retraction
 from streamq.sql.continuous import check_clock, check_continuous, check_late_columns, continuous_of
 from streamq.sql.diagnostics import bind_error, find_word
-from streamq.sql.functions import NOW, OUTSIDE, TABLE_FUNCTIONS, ask_clock, asks_clock, calls, function_name, is_volatile, pin_clock
+from streamq.sql.functions import (
+    NOW,
+    OUTSIDE,
+    TABLE_FUNCTIONS,
+    ask_clock,
+    asks_clock,
+    calls,
+    function_name,
+    is_volatile,
+    pin_clock,
+    reads_clock,
+)
 from streamq.sql.logical import BoundQuery, Derived, Leaf, Query, Scan, Union
 from streamq.sql.lower import Lowering
-from streamq.sql.parameters import number_parameters
+from streamq.sql.parameters import Given, ParameterForm, PlannedBy, parameter_form
 from streamq.sql.parse import parse_one
 from streamq.sql.positions import place
 from streamq.sql.statements import Select
@@ -52,10 +63,16 @@ def bind_query(
     Raises:
         SqlSyntaxError, BindError, UnsupportedError: with the place in the user's text and what to write instead.
     """
+    form = parameter_form(select)
+    return bind_form(form, catalog, form.take(parameters), binder=binder)
+
+
+def bind_form(form: ParameterForm, catalog: CatalogView, given: Given, *, binder: Binder | None = None) -> BoundQuery:
+    """Bind a SELECT whose parameters are known, as `bind_query` does."""
     own = binder or Binder()
     try:
         with own.session(catalog) as session:
-            return _Binding(select, catalog, session).bind(parameters)
+            return _Binding(form.select, catalog, session).bind(form, given)
     finally:
         if binder is None:
             own.close()
@@ -67,13 +84,13 @@ class _Binding:
         self.catalog = catalog
         self.session = session
 
-    def bind(self, parameters: Sequence[object] | Mapping[str, object] | None) -> BoundQuery:
-        numbered = number_parameters(self.select, parameters)
-        self.session.parameters = dict(numbered.values)
-        tree = numbered.tree
+    def bind(self, form: ParameterForm, given: Given) -> BoundQuery:
+        self.session.parameters = dict(given.values)
+        planned_by = PlannedBy(self.session.parameters)
+        tree = form.tree.copy()
         self._check_names(tree)
         rewritten = self._with_system_columns(self._expand(tree))
-        described = self._bind_users_text(tree, rewritten, numbered.native)
+        described = self._bind_users_text(tree, rewritten, given.native)
         continuous = continuous_of(self.select, self.catalog)
         if continuous is None:
             timed = pin_clock(rewritten)
@@ -82,7 +99,7 @@ class _Binding:
             timed = ask_clock(rewritten)
             continuous = replace(continuous, reads_clock=asks_clock(timed))
             self.session.parameters[NOW] = datetime.now(UTC)
-        lowering = Lowering(self.session, self.catalog, continuous, self.select)
+        lowering = Lowering(self.session, self.catalog, planned_by, continuous, self.select)
         plan = lowering.query(timed, {}, described.schema)
         if continuous is not None:
             check_late_columns(self.select, self.catalog, lowering.late_relations)
@@ -92,11 +109,13 @@ class _Binding:
             sql=self.select.sql,
             plan=plan,
             schema=described.schema,
-            parameters=numbered.values,
+            parameters=given.values,
             relations=frozenset(_relations(plan)),
             volatile=is_volatile(rewritten),
             options=self.select.options,
             continuous=continuous,
+            # DuckDB may look at the value of one that is not only compared.
+            by_value=None if reads_clock(rewritten) else frozenset(dict(given.values).keys() - form.compared | planned_by.seen),
         )
 
     # What may be named

@@ -92,7 +92,7 @@ class _Builder(Grouping):
         """Say which items are ranks, and what bound QUALIFY sets to one."""
         ranks = tuple(item.name for item in self.items if is_rank(item.over))
         conditions = conjuncts(qualify) if qualify is not None else iter(())
-        bounds = (bound_on_rank(condition, self.low.session.parameters) for condition in conditions)
+        bounds = (bound_on_rank(condition, self.low.planned_by) for condition in conditions)
         bound = next((sql_of(bound) for bound in bounds if bound is not None), None)
         return replace(block, ranks=ranks, first_ranks=bound)
 
@@ -206,7 +206,7 @@ class _Builder(Grouping):
             raise NotLowered("LIMIT in percent")
         value: object = None
         if isinstance(limit.expression, exp.Placeholder):
-            value = self.low.session.parameters.get(limit.expression.name)
+            value = self.low.planned_by.get(limit.expression.name)
         elif isinstance(limit.expression, exp.Literal) and limit.expression.is_int:
             value = int(limit.expression.name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:

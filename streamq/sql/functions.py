@@ -66,6 +66,11 @@ _CLOCK_CALLS = {
 }
 
 
+def reads_clock(node: exp.Expr) -> bool:
+    """Tell whether a tree reads the clock."""
+    return any(_clock_type(part) is not None for part in node.walk())
+
+
 def pin_clock(node: exp.Expr, now: datetime | None = None) -> exp.Expr:
     """Replace everything that reads the clock by one instant, so that every fragment of a query sees the same."""
     now = (now or datetime.now(UTC)).astimezone(UTC)

@@ -60,7 +60,7 @@ def _bound_ranks(low: Lowering, block: Block, binding: Binding, conditions: list
     names = dict(zip(block.schema.names, block.items, strict=False))
     ranks = [name for name, item in names.items() if item.name in block.ranks]
     for condition in conditions:
-        bound = bound_on_rank(condition, low.session.parameters, ranks)
+        bound = bound_on_rank(condition, low.planned_by, ranks)
         if bound is not None and bound.this.table == binding.alias:
             return replace(
                 block, first_ranks=f"{names[bound.this.name].sql} {'<' if isinstance(bound, exp.LT) else '<='} {sql_of(bound.expression)}"
@@ -175,16 +175,15 @@ def _bound(column: exp.Expr, op: str, constant: exp.Expr, parameters: dict[str, 
 
 
 def _literal(node: exp.Expr, parameters: dict[str, object]) -> str | None:
+    """Give the SQL of a constant; None for a parameter of a type that proves nothing."""
     if not isinstance(node, exp.Placeholder):
         return sql_of(node)
     match parameters.get(node.name):
-        case bool() as flag:
-            return str(flag).lower()
-        case int() | Decimal() as number:
-            return str(number)
-        case str() as text:
-            return sql_of(exp.Literal.string(text))
+        case bool() | int() | str():
+            return sql_of(node)
+        case Decimal() as number if number.is_finite():
+            return sql_of(node)
         case datetime.datetime() | datetime.date() as moment if getattr(moment, "tzinfo", None) is None:
-            return sql_of(exp.Literal.string(moment.isoformat(" ") if isinstance(moment, datetime.datetime) else moment.isoformat()))
+            return sql_of(node)
         case _:
             return None

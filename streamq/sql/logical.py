@@ -42,8 +42,8 @@ class Ordering:
 class Bound:
     """`column op literal`, true for every row that the query can use: what statistics can prune by.
 
-    `literal` is DuckDB SQL of a constant. `op` is one of = < <= > >= (a BETWEEN is two bounds, an IN is `in` with
-    a parenthesised list of constants).
+    `literal` is DuckDB SQL of a constant, which may be a parameter. `op` is one of = < <= > >= (a BETWEEN is two bounds, an IN is `in`
+    with a parenthesised list of constants).
     """
 
     column: str
@@ -301,6 +301,9 @@ class BoundQuery:
     volatile: bool
     options: tuple[tuple[str, object], ...] = ()
     continuous: Continuous | None = None
+    by_value: frozenset[str] | None = None
+    """The parameters for whose values the plan was made: of all others it depends on the types alone. None where it was made for this
+    moment, because it reads the clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from streamq.sql.diagnostics import find_word
 from streamq.sql.dialect import holds_relations
 from streamq.sql.functions import calls, is_volatile
 from streamq.sql.logical import Block, Continuous, Derived, Leaf, Named, Query, Scan, Union, Whole
+from streamq.sql.parameters import PlannedBy
 from streamq.sql.render import render_whole
 from streamq.sql.sessions import session_rows
 from streamq.sql.sources import derive
@@ -45,6 +46,8 @@ class Lowering:
 
     session: BinderSession
     catalog: CatalogView
+    planned_by: PlannedBy
+    """The values of parameters, for what the plan decides by them."""
     continuous: Continuous | None
     select: Select | None
     """The statement, for the places of errors in it."""
@@ -53,10 +56,16 @@ class Lowering:
     _numbers: count[int]
 
     def __init__(
-        self, session: BinderSession, catalog: CatalogView, continuous: Continuous | None = None, select: Select | None = None
+        self,
+        session: BinderSession,
+        catalog: CatalogView,
+        planned_by: PlannedBy,
+        continuous: Continuous | None = None,
+        select: Select | None = None,
     ) -> None:
         self.session = session
         self.catalog = catalog
+        self.planned_by = planned_by
         self.continuous = continuous
         self.select = select
         self.late_relations = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -20,19 +20,103 @@ _MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Numbered:
-    """A tree whose parameters are `$p1` …, their values by these names, and the values as the user's text wants them."""
+class Given:
+    """Values of parameters: by the names that expressions use, and as the user's text wants them."""
 
-    tree: exp.Expr
     values: tuple[tuple[str, object], ...]
     native: tuple[object, ...] | dict[str, object]
 
 
-def number_parameters(select: Select, given: Sequence[object] | Mapping[str, object] | None) -> Numbered:
-    """Give every parameter a number and its value.
+@dataclass(frozen=True, slots=True)
+class ParameterForm:
+    """Which parameters a query has. In `tree` they are `$p1` …: number 1 to `wanted`, or else `names` in this order.
+
+    `compared` are those that are only compared with columns: what the query is does not depend on their values, but on their types alone.
+    """
+
+    select: Select
+    tree: exp.Expr
+    names: tuple[str, ...]
+    wanted: int
+    used: frozenset[int]
+    compared: frozenset[str]
+
+    def take(self, given: Sequence[object] | Mapping[str, object] | None) -> Given:
+        """Give every parameter its value.
+
+        Raises:
+            BindError: values are missing, left over, or of the wrong form (a sequence for `?` and `$1`, a mapping for `$name`).
+        """
+        if self.names:
+            named = self._by_name(given)
+            return Given(tuple((f"p{number}", value) for number, value in enumerate(named.values(), 1)), named)
+        values = self._by_position(given)
+        return Given(tuple((f"p{number}", value) for number, value in enumerate(values, 1)), values)
+
+    def _by_name(self, given: Sequence[object] | Mapping[str, object] | None) -> dict[str, object]:
+        names, select = self.names, self.select
+        if not isinstance(given, Mapping):
+            raise _error(select, f"parameter ${names[0]} needs its value by name", names[0], "pass a mapping: {'" + names[0] + "': …}")
+        missing = [name for name in names if name not in given]
+        if missing:
+            raise _error(select, f"no value for parameter {', '.join('$' + name for name in missing)}", missing[0])
+        excess = [str(name) for name in given if name not in names]
+        if excess:
+            raise BindError(f"no parameter {', '.join('$' + name for name in excess)} in the query", sql=select.sql)
+        return {name: given[name] for name in names}
+
+    def _by_position(self, given: Sequence[object] | Mapping[str, object] | None) -> tuple[object, ...]:
+        select, wanted = self.select, self.wanted
+        if isinstance(given, Mapping):
+            if given or wanted:
+                raise BindError(
+                    f"the query has {wanted} positional parameter{'s' * (wanted != 1)}, but the values have names",
+                    sql=select.sql,
+                    hint="pass a sequence of values, or write $name in the query",
+                )
+            given = ()
+        if isinstance(given, str | bytes):
+            raise BindError("a single string is no sequence of parameters", sql=select.sql, hint="pass a list or tuple of values")
+        if given is not None and not isinstance(given, Sequence):
+            raise BindError(
+                f"parameters are a sequence or a mapping, not {type(given).__name__}", sql=select.sql, hint="pass a list or tuple of values"
+            )
+        values = tuple(given or ())
+        if len(values) < wanted:
+            first = range(len(values) + 1, wanted + 1)[:_MOST_NAMED]
+            missing = ", ".join(f"${number}" for number in first) + (", …" if first[-1] < wanted else "")
+            raise BindError(f"no value for parameter {missing}: {wanted} wanted, {len(values)} given", sql=select.sql)
+        unused = [number for number in range(1, len(values) + 1) if number not in self.used]
+        if unused:
+            names = ", ".join(f"${number}" for number in unused)
+            raise BindError(f"no parameter {names} in the query: {wanted} wanted, {len(values)} given", sql=select.sql)
+        return values
+
+
+class PlannedBy(Mapping[str, object]):
+    """The values of parameters for whoever makes a plan, and which of them were looked at: the plan is one for these values only."""
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = values
+        self.seen: set[str] = set()
+
+    def __getitem__(self, name: str) -> object:
+        value = self._values[name]
+        self.seen.add(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def parameter_form(select: Select) -> ParameterForm:
+    """Find the parameters of a query, and number them.
 
     Raises:
-        BindError: values are missing, left over, or of the wrong form (a sequence for `?` and `$1`, a mapping for `$name`).
+        BindError: they are of several kinds, or have a number that is none.
     """
     tree = _number_anonymous(select.ast)
     found = list(tree.find_all(exp.Placeholder, exp.Parameter))
@@ -40,8 +124,36 @@ def number_parameters(select: Select, given: Sequence[object] | Mapping[str, obj
     named = sorted(name for name in names if name and not name.isdigit())
     if named and len(named) < len(names):
         raise _error(select, "named parameters beside positional ones", named[0])
-    values = _named_values(select, named, given) if named else _positional_values(select, found, given)
-    return _replace(tree, values)
+    if named:
+        return _form(select, tree, {name: number for number, name in enumerate(named, 1)})
+    numbers = {_name(node): _number(select, _name(node)) for node in found}
+    if len({bool(node.meta.get(_ANONYMOUS)) for node in found}) > 1:
+        raise BindError("? beside $1", sql=select.sql, hint="write either ? or $1, $2, …")
+    return _form(select, tree, numbers)
+
+
+def _form(select: Select, tree: exp.Expr, numbers: Mapping[str, int]) -> ParameterForm:
+    def replace(node: exp.Expr) -> exp.Expr:
+        return exp.Placeholder(this=f"p{numbers[_name(node)]}") if isinstance(node, exp.Placeholder | exp.Parameter) else node
+
+    numbered = tree.transform(replace)
+    placed = list(numbered.find_all(exp.Placeholder))
+    compared = {node.name for node in placed} - {node.name for node in placed if not _is_compared(node)}
+    names = tuple(name for name in numbers if not name.isdigit())
+    wanted = 0 if names else max(numbers.values(), default=0)
+    return ParameterForm(select, numbered, names, wanted, frozenset(numbers.values()), frozenset(compared))
+
+
+def _is_compared(node: exp.Placeholder) -> bool:
+    """Tell whether a parameter is compared with a column, and no more."""
+    match node.parent:
+        case exp.EQ() | exp.NEQ() | exp.LT() | exp.LTE() | exp.GT() | exp.GTE() as comparison:
+            other = comparison.right if comparison.left is node else comparison.left
+            return isinstance(other, exp.Column)
+        case exp.Between() | exp.In() as comparison:
+            return isinstance(comparison.this, exp.Column)
+        case _:
+            return False
 
 
 def _name(node: exp.Expr) -> str:
@@ -61,62 +173,6 @@ def _number_anonymous(ast: exp.Expr) -> exp.Expr:
         node.set("this", str(number))
         node.meta[_ANONYMOUS] = True
     return tree
-
-
-def _replace(tree: exp.Expr, values: dict[str, object]) -> Numbered:
-    numbers = {name: f"p{number}" for number, name in enumerate(values, 1)}
-
-    def replace(node: exp.Expr) -> exp.Expr:
-        return exp.Placeholder(this=numbers[_name(node)]) if isinstance(node, exp.Placeholder | exp.Parameter) else node
-
-    positional = all(name.isdigit() for name in values)
-    native: tuple[object, ...] | dict[str, object] = tuple(values.values()) if positional else dict(values)
-    return Numbered(tree.transform(replace), tuple((numbers[name], value) for name, value in values.items()), native)
-
-
-def _named_values(select: Select, names: list[str], given: Sequence[object] | Mapping[str, object] | None) -> dict[str, object]:
-    if not isinstance(given, Mapping):
-        raise _error(select, f"parameter ${names[0]} needs its value by name", names[0], "pass a mapping: {'" + names[0] + "': …}")
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise _error(select, f"no value for parameter {', '.join('$' + name for name in missing)}", missing[0])
-    excess = [str(name) for name in given if name not in names]
-    if excess:
-        raise BindError(f"no parameter {', '.join('$' + name for name in excess)} in the query", sql=select.sql)
-    return {name: given[name] for name in names}
-
-
-def _positional_values(
-    select: Select, found: Sequence[exp.Expr], given: Sequence[object] | Mapping[str, object] | None
-) -> dict[str, object]:
-    numbers = [_number(select, _name(node)) for node in found]
-    if len({bool(node.meta.get(_ANONYMOUS)) for node in found}) > 1:
-        raise BindError("? beside $1", sql=select.sql, hint="write either ? or $1, $2, …")
-    wanted = max(numbers, default=0)
-    if isinstance(given, Mapping):
-        if given or wanted:
-            raise BindError(
-                f"the query has {wanted} positional parameter{'s' * (wanted != 1)}, but the values have names",
-                sql=select.sql,
-                hint="pass a sequence of values, or write $name in the query",
-            )
-        given = ()
-    if isinstance(given, str | bytes):
-        raise BindError("a single string is no sequence of parameters", sql=select.sql, hint="pass a list or tuple of values")
-    if given is not None and not isinstance(given, Sequence):
-        raise BindError(
-            f"parameters are a sequence or a mapping, not {type(given).__name__}", sql=select.sql, hint="pass a list or tuple of values"
-        )
-    values = tuple(given or ())
-    if len(values) < wanted:
-        first = range(len(values) + 1, wanted + 1)[:_MOST_NAMED]
-        missing = ", ".join(f"${number}" for number in first) + (", …" if first[-1] < wanted else "")
-        raise BindError(f"no value for parameter {missing}: {wanted} wanted, {len(values)} given", sql=select.sql)
-    unused = [number for number in range(1, len(values) + 1) if number not in numbers]
-    if unused:
-        names = ", ".join(f"${number}" for number in unused)
-        raise BindError(f"no parameter {names} in the query: {wanted} wanted, {len(values)} given", sql=select.sql)
-    return {str(number): value for number, value in enumerate(values, 1)}
 
 
 def _number(select: Select, digits: str) -> int:

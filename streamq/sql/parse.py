@@ -9,12 +9,12 @@ from __future__ import annotations
 from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
-from streamq.errors import SqlError, SqlSyntaxError
+from streamq.errors import SqlError, SqlSyntaxError, UnsupportedError
 from streamq.sql.depth import bounded_depth
 from streamq.sql.dialect import tokenize
 from streamq.sql.grammar import StatementParser
 from streamq.sql.positions import place
-from streamq.sql.statements import Statement
+from streamq.sql.statements import Select, Statement
 from streamq.sql.window_grammar import GrammarError, Rejected
 
 _OPENERS = {"'": "string", '"': "quoted name", "/*": "comment", "$": "dollar-quoted string"}
@@ -54,6 +54,20 @@ def parse_one(text: str) -> Statement:
         second = list(_split(_tokens(text)))[1][0]
         raise _placed(SqlSyntaxError, "one statement is expected, a second begins here", text, second.start, "run them one by one")
     return statements[0]
+
+
+def parse_select(sql: str) -> Select:
+    """Parse the text of one query.
+
+    Raises:
+        SqlSyntaxError: it is not in the grammar.
+        UnsupportedError: it is another statement.
+    """
+    statement = parse_one(sql)
+    if not isinstance(statement, Select):
+        kind = type(statement).__name__.upper()
+        raise UnsupportedError(f"query() runs one SELECT, this is {kind}", sql=sql, hint="use execute() for every other statement")
+    return statement
 
 
 def _read(tokens: list[Token], text: str) -> Statement:

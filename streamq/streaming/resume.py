@@ -11,9 +11,10 @@ import anyio.to_thread
 
 from streamq.errors import UnsupportedError
 from streamq.execution.host import QueryHost
-from streamq.execution.planning import PlannedContinuous, Planner, is_continuous, parse_select
+from streamq.execution.planning import PlannedContinuous, Planner, is_continuous
 from streamq.execution.stream import QueryBatchStream
 from streamq.plan.executor import ExecutorChoice
+from streamq.sql.parse import parse_select
 from streamq.sql.statements import Parameters, Select
 from streamq.storage.catalog import Catalog
 from streamq.streaming.opened import OpenedQuery
