@@ -115,12 +115,13 @@ class Database(ABC):
 
     @abstractmethod
     async def queries(self) -> tuple[QueryStatistics, ...]:
-        """List the running queries, of a service those of all clients. `continuous` of one with EMIT tells epochs, late rows, watermarks
-        and state."""
+        """List the running queries: of a service those that were asked with the same token, with the right `admin`, or where there are no
+        tokens, those of all clients. `continuous` of one with EMIT tells epochs, late rows, watermarks and state."""
 
     @abstractmethod
     async def cancel(self, query_id: str) -> bool:
-        """Abort a query; its reader gets QueryCancelled. Returns when nothing of it is left; False if no such query runs."""
+        """Abort a query, one of those that `queries()` lists; its reader gets QueryCancelled. Returns when nothing of it is left; False if
+        no such query runs."""
 
     @abstractmethod
     async def statistics(self) -> DatabaseStatistics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from copy import copy
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
@@ -113,6 +114,18 @@ class EmbeddedDatabase(Database):
         self._catalog = catalog
         self._planner = planner
         self._creating = anyio.Lock()
+        self._begins: Callable[[str], None] = _for_nobody
+        self._sees: Callable[[str], bool] = _everything
+
+    def as_used_by(self, begins: Callable[[str], None], sees: Callable[[str], bool]) -> EmbeddedDatabase:
+        """Give the same database for one of several users.
+
+        `begins` is told the id of each query before it starts, and what it raises keeps it from starting; SHOW QUERIES lists those that
+        the user `sees`.
+        """
+        database = copy(self)
+        database._begins, database._sees = begins, sees
+        return database
 
     # Queries
 
@@ -199,7 +212,7 @@ class EmbeddedDatabase(Database):
                 text = await self._explain(select, params, analyze)
                 return ExecuteResult("explain", 0, pa.table({"explain": text.splitlines()}))
             case Show(what="queries"):
-                return ExecuteResult("show", 0, queries_table(self._host.queries()))
+                return ExecuteResult("show", 0, queries_table([query for query in self._host.queries() if self._sees(query.query_id)]))
             case Insert(relation=relation, columns=columns, query=select):
                 rows = await self._read(select, params, lambda schema: self._catalog.check_insert(relation, columns, len(schema), sql=sql))
                 inserted = await self._insert(partial(self._catalog.insertion_columns, relation, columns, rows))
@@ -242,7 +255,7 @@ class EmbeddedDatabase(Database):
             await self._in_thread(opened.open)
             # No await from here on: from its launch, the query closes what is open.
             host = self._host
-            request = ContinuousRequest(host.new_id(), select.written or select.sql, opened, deadline, timeout, progress, host.pool)
+            request = ContinuousRequest(self._new_id(), select.written or select.sql, opened, deadline, timeout, progress, host.pool)
             return host.launch(ContinuousQuery(request, host.waiting, host.epoch_limiter, host.query_ended))
         except BaseException:
             opened.close()
@@ -269,7 +282,7 @@ class EmbeddedDatabase(Database):
     async def _start(self, planned: PlannedQuery, batch_rows: int, deadline: float, timeout: float | None) -> Query:
         pool = await self._host.pool(planned.executor.kind)
         context = PlanContext(
-            query_id=self._host.new_id(),
+            query_id=self._new_id(),
             plan=planned.plan,
             snapshots=planned.snapshots,
             scans=planned.scans,
@@ -278,6 +291,12 @@ class EmbeddedDatabase(Database):
             target_partitions=planned.target_partitions,
         )
         return self._host.start(QueryRequest(planned.bound.sql, context, pool, deadline, timeout))
+
+    def _new_id(self) -> str:
+        """Name a query that starts now."""
+        query_id = self._host.new_id()
+        self._begins(query_id)
+        return query_id
 
     async def _read(self, select: Select, params: Parameters, check: Callable[[pa.Schema], object]) -> pa.Table:
         planned = await self._plan(select, params)
@@ -358,3 +377,12 @@ def _unopened(planned: PlannedContinuous, catalog: Catalog, host: QueryHost, bat
     from streamq.streaming.opened import OpenedQuery
 
     return OpenedQuery(planned, catalog, host.config, host.epoch_session, batch_rows=batch_rows, epoch_rows=epoch_rows)
+
+
+def _for_nobody(query_id: str) -> None:
+    """Tell nobody of a query."""
+
+
+def _everything(query_id: str) -> bool:
+    """Have every query seen."""
+    return True

@@ -17,9 +17,10 @@ class Limits:
 
     `max_request_bytes` bounds a request in JSON, `max_insert_bytes` the rows that are written at once (a batch, or the table of an insert
     that is atomic), `max_register_bytes` an uploaded relation, `max_upload_bytes` what all these hold together. `max_queries` are answered
-    at a time, `max_queries_per_token` of one token. A snapshot query, a statement and EXPLAIN ANALYZE end after `max_query_s`, a snapshot
-    query once it has given `max_result_bytes`; None is no limit. A client that takes nothing, or sends nothing of a request in JSON, for
-    `stall_s` is given up. A follower of server-sent events hears something every `keep_alive_s`, so that no proxy takes it for dead.
+    at a time, `max_queries_per_token` of one token; those that INSERT … SELECT and EXPLAIN ANALYZE run are among them. A snapshot query, a
+    statement and EXPLAIN ANALYZE end after `max_query_s`, a snapshot query once it has given `max_result_bytes`; None is no limit. A client
+    that takes nothing, or sends nothing of a request in JSON, for `stall_s` is given up. A follower of server-sent events hears something
+    every `keep_alive_s`, so that no proxy takes it for dead.
     """
 
     max_request_bytes: int = field(default=4 << 20, metadata=about("the largest request in JSON", metavar="BYTES", least=1))

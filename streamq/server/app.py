@@ -15,7 +15,7 @@ from starlette.responses import Response
 from streamq.config.service import Limits
 from streamq.config.tokens import Tokens
 from streamq.database import Database
-from streamq.engine import connect
+from streamq.engine import EmbeddedDatabase, connect
 from streamq.errors import SourceError, StreamqError
 from streamq.server import console, openapi
 from streamq.server.counting import CountRequests
@@ -48,12 +48,12 @@ def app(
     application starts and closed when it ends (which an application that mounts this one would have to pass on).
 
     Raises:
-        ValueError: settings for a database that is open.
+        ValueError: settings for a database that is open, or a database that is that of another service.
     """
     if isinstance(database, Database):
         if settings:
             raise ValueError(f"an open database takes no settings: {', '.join(settings)}")
-        service, opened = Service(database, limits or Limits(), tokens, hosts), None
+        service, opened = Service(_own(database), limits or Limits(), tokens, hosts), None
     else:
         service, opened = Service(None, limits or Limits(), tokens, hosts), connect(database, **settings)
 
@@ -62,7 +62,8 @@ def app(
         if opened is None:
             yield {}
             return
-        async with opened as service.database:
+        async with opened as opened_database:
+            service.database = _own(opened_database)
             try:
                 yield {}
             finally:
@@ -79,6 +80,12 @@ def app(
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=_HANDLERS, middleware=middleware)
     application.state.service = service
     return application
+
+
+def _own(database: Database) -> EmbeddedDatabase:
+    if not isinstance(database, EmbeddedDatabase):
+        raise ValueError("a service serves a database of its own program, not that of another service")
+    return database
 
 
 async def _streamq_error(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from streamq.config.tokens import Caller
 from streamq.errors import QueryTimeout, ResourceLimit, StreamqError
+from streamq.execution.statistics import QueryStatistics
 from streamq.execution.stream import QueryBatchStream
 from streamq.flow.scopes import raising_one
 from streamq.server.formats import ResultFormat
@@ -52,7 +53,6 @@ class QueryResponse(Response):
     def __init__(self, service: Service, stream: QueryBatchStream, result: ResultFormat, caller: Caller) -> None:
         self.stream = stream
         self.caller = caller
-        self.query_id: str | None = None
         self._service = service
         self._limits = service.limits
         self._format = result
@@ -71,8 +71,8 @@ class QueryResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request. Returns when nothing of the query is left."""
         try:
-            with self._service.answering(self):
-                await while_connected(receive, lambda: self._answer(scope, receive, send), self._patience_s)
+            with self._service.answering(self) as began:
+                await while_connected(receive, lambda: self._answer(began, scope, receive, send), self._patience_s)
         except ClientStalled:
             note(scope, reason=f"the client took nothing for {self._limits.stall_s} s")
         except (ClientDisconnect, OSError):
@@ -80,17 +80,22 @@ class QueryResponse(Response):
         except StreamqError as error:
             await self._refuse(error, scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def statistics(self) -> QueryStatistics:
+        """Tell what the query has done, once it has started."""
+        return await self.stream.statistics()
+
+    async def _answer(self, began: Callable[[str], None], scope: Scope, receive: Receive, send: Send) -> None:
         try:
             try:
                 await self._start()
             except (StreamqError, ValueError) as error:
                 await self._refuse(error, scope, receive, send)
                 return
-            self.query_id = self.stream.query_id
-            note(scope, query_id=self.query_id)
+            query_id = self.stream.query_id
+            began(query_id)
+            note(scope, query_id=query_id)
             headers = [(b"content-type", self._format.content_type.encode()), (b"cache-control", b"no-store")]
-            headers += [(b"x-streamq-query", self.query_id.encode()), (b"x-accel-buffering", b"no")]
+            headers += [(b"x-streamq-query", query_id.encode()), (b"x-accel-buffering", b"no")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             failure = await self._send_result(send)
             note(scope, bytes_out=self._sent_bytes, error=None if failure is None else type(failure).__name__)

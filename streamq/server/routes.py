@@ -54,7 +54,8 @@ async def execute(request: Request) -> Response:
     params = parameters_from_json(said, service.limits.max_request_bytes)
     await _check_statement(request, said["sql"])
     work = partial(within, service.limits.max_query_s)
-    result = await while_connected(request.receive, lambda: work(service.database.execute(said["sql"], params)))
+    with service.statement(_caller(request)) as database:
+        result = await while_connected(request.receive, lambda: work(database.execute(said["sql"], params)))
     table: Any = None
     if result.table is not None:
         wants_arrow = arrow.CONTENT_TYPE in request.headers.get("accept", "")
@@ -70,7 +71,8 @@ async def explain(request: Request) -> Response:
     if analyze:
         await _check_statement(request, said["sql"])
     work = partial(within, service.limits.max_query_s)
-    text = await while_connected(request.receive, lambda: work(service.database.explain(said["sql"], params, analyze=analyze)))
+    with service.statement(_caller(request)) as database:
+        text = await while_connected(request.receive, lambda: work(database.explain(said["sql"], params, analyze=analyze)))
     return JSONResponse({"text": text})
 
 
@@ -137,29 +139,28 @@ async def relation(request: Request) -> Response:
 
 
 async def queries(request: Request) -> Response:
-    """List the running queries."""
-    return JSONResponse(to_json(await _service(request).database.queries()))
+    """List the running queries: those of the same token, with the right `admin` all."""
+    service, caller = _service(request), _caller(request)
+    running = await service.database.queries()
+    return JSONResponse(to_json([query for query in running if service.sees(caller, query.query_id)]))
 
 
 async def query_statistics(request: Request) -> Response:
     """Tell what one running query has done so far."""
-    query_id = request.path_params["id"]
-    for running in await _service(request).database.queries():
-        if running.query_id == query_id:
+    service, query_id = _service(request), request.path_params["id"]
+    for running in await service.database.queries():
+        if running.query_id == query_id and service.sees(_caller(request), query_id):
             return JSONResponse(to_json(running))
-    raise HTTPException(404, f"there is no running query {query_id!r}")
+    raise _no_such_query(query_id)
 
 
 async def cancel(request: Request) -> Response:
     """Abort a query, and answer when nothing of it is left: with its last statistics, if it was one of this service's clients'."""
     service, query_id = _service(request), request.path_params["id"]
-    answer, caller = service.answer(query_id), _caller(request)
-    is_own = answer is not None and answer.caller == caller
-    if not (is_own or caller.may("admin")) and any(running.query_id == query_id for running in await service.database.queries()):
-        check_right(caller, "admin")
-    if not await service.database.cancel(query_id):
-        raise HTTPException(404, f"there is no running query {query_id!r}")
-    return JSONResponse({"cancelled": True, "statistics": None if answer is None else to_json(await answer.stream.statistics())})
+    answer = service.answer(query_id)
+    if not (service.sees(_caller(request), query_id) and await service.database.cancel(query_id)):
+        raise _no_such_query(query_id)
+    return JSONResponse({"cancelled": True, "statistics": None if answer is None else to_json(await answer.statistics())})
 
 
 async def statistics(request: Request) -> Response:
@@ -220,6 +221,11 @@ def _service(request: Request) -> Service:
 def _caller(request: Request) -> Caller:
     caller: Caller = request.scope[CALLER]
     return caller
+
+
+def _no_such_query(query_id: str) -> HTTPException:
+    """Make what is said of a query that does not run, and of one that the caller may not see."""
+    return HTTPException(404, f"there is no running query {query_id!r}")
 
 
 async def _check_statement(request: Request, sql: str) -> None:

@@ -4,29 +4,45 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
 
 from streamq.config.service import Limits
 from streamq.config.tokens import Caller, Tokens
-from streamq.database import Database
+from streamq.engine import EmbeddedDatabase
 from streamq.errors import ConnectionLost, ResourceLimit, StreamqError
-from streamq.execution.stream import QueryBatchStream
+from streamq.execution.statistics import QueryStatistics
 from streamq.metrics.requests import Requests
 
 
 class Answer(Protocol):
     """A query that is being answered."""
 
-    stream: QueryBatchStream
-    caller: Caller
-    query_id: str | None
-    """Known once the query has started."""
+    @property
+    def caller(self) -> Caller:
+        """Who asked."""
 
     def end(self, reason: StreamqError) -> None:
         """Stop: the client gets `reason` in place of what is left."""
+
+    async def statistics(self) -> QueryStatistics | None:
+        """Tell what the query has done, once it has started."""
+
+
+@dataclass(frozen=True, slots=True)
+class InStatement:
+    """A query that a statement runs, whose result is nobody's: that of INSERT … SELECT or of EXPLAIN ANALYZE."""
+
+    caller: Caller
+
+    def end(self, reason: StreamqError) -> None:
+        """Do nothing: it ends with its request."""
+
+    async def statistics(self) -> None:
+        """Have nothing to tell: the statement says what it did."""
 
 
 class Service:
@@ -36,13 +52,14 @@ class Service:
     replaced at any time.
     """
 
-    def __init__(self, database: Database | None, limits: Limits, tokens: Tokens | None = None, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, database: EmbeddedDatabase | None, limits: Limits, tokens: Tokens | None = None, hosts: Iterable[str] = ()) -> None:
         self.limits = limits
         self.tokens = tokens
         self.hosts = frozenset(host.lower() for host in hosts)
         self.stopping = False
         self._database = database
         self._answers: dict[int, Answer] = {}
+        self._queries: dict[str, Answer] = {}
         self._callers: Counter[str] = Counter()
         self.requests = Requests()
         # One that is as large as it may be always has room.
@@ -51,7 +68,7 @@ class Service:
         self._changed = anyio.Event()
 
     @property
-    def database(self) -> Database:
+    def database(self) -> EmbeddedDatabase:
         """The database.
 
         Raises:
@@ -62,7 +79,7 @@ class Service:
         return self._database
 
     @database.setter
-    def database(self, database: Database | None) -> None:
+    def database(self, database: EmbeddedDatabase | None) -> None:
         self._database = database
 
     @property
@@ -76,8 +93,8 @@ class Service:
         return len(self._answers) + len(self._work)
 
     @contextmanager
-    def answering(self, answer: Answer) -> Iterator[None]:
-        """Count a query from before its start until nothing of it is left.
+    def answering(self, answer: Answer) -> Iterator[Callable[[str], None]]:
+        """Count a query from before its start until nothing of it is left, and give what is told its id.
 
         Raises:
             ConnectionLost: the service is shutting down.
@@ -89,12 +106,34 @@ class Service:
         self._check_number(name)
         self._answers[id(answer)] = answer
         self._callers[name] += 1
+        ids: list[str] = []
+
+        def began(query_id: str) -> None:
+            ids.append(query_id)
+            self._queries[query_id] = answer
+
         try:
-            yield
+            yield began
         finally:
+            for query_id in ids:
+                del self._queries[query_id]
             del self._answers[id(answer)]
             self._callers -= Counter((name,))
             self._changed.set()
+
+    @contextmanager
+    def statement(self, caller: Caller) -> Iterator[EmbeddedDatabase]:
+        """Give the database for one statement of a caller. The queries that it runs are counted until the block ends.
+
+        Raises:
+            ConnectionLost, ResourceLimit: from the statement, as from `answering`.
+        """
+        with ExitStack() as counted:
+
+            def begin(query_id: str) -> None:
+                counted.enter_context(self.answering(InStatement(caller)))(query_id)
+
+            yield self.database.as_used_by(begin, lambda query_id: self.sees(caller, query_id))
 
     @contextmanager
     def working(self) -> Iterator[anyio.CancelScope]:
@@ -134,7 +173,12 @@ class Service:
 
     def answer(self, query_id: str) -> Answer | None:
         """Give a query that is being answered."""
-        return next((answer for answer in self._answers.values() if answer.query_id == query_id), None)
+        return self._queries.get(query_id)
+
+    def sees(self, caller: Caller, query_id: str) -> bool:
+        """Tell whether a query is a caller's own, or it may see those of others."""
+        answer = self._queries.get(query_id)
+        return caller.may("admin") or (answer is not None and answer.caller.name == caller.name)
 
     async def drain(self, grace_s: float) -> None:
         """Take nothing new, and wait until what runs is done. After `grace_s` it is ended, and the clients told."""

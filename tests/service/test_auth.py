@@ -112,16 +112,24 @@ async def test_rights(url: str, home: streamq.Database) -> None:
 
 
 async def test_own_queries_and_those_of_others(url: str, home: streamq.Database) -> None:
-    """Whoever may read ends what was asked with the same token; of others, who may do anything."""
+    """Whoever may read sees and ends what was asked with the same token, and finds no other; who may do anything, all."""
     async with (
         streamq.connect(url, token=PASSWORDS["read"][0]) as reader,
         streamq.connect(url, token=PASSWORDS["write"][0]) as writer,
         streamq.connect(url, token=PASSWORDS["admin"][0]) as admin,
     ):
         async with reader.query("SELECT n FROM events EMIT CHANGES") as stream:
-            with pytest.raises(streamq.Unauthorized, match="needs the right admin"):
-                await writer.cancel(stream.query_id)
-            assert not await writer.cancel("q77")
+            for one, seen in ((reader, [stream.query_id]), (writer, []), (admin, [stream.query_id])):
+                assert [query.query_id for query in await one.queries()] == seen
+                shown = (await one.execute("SHOW QUERIES")).table
+                assert shown is not None
+                assert [row["query_id"] for row in shown.to_pylist()] == seen
+            async with client(url, "write") as http:
+                for method in ("GET", "DELETE"):
+                    others, nobodys = [await http.request(method, f"/v1/queries/{name}") for name in (stream.query_id, "q77")]
+                    assert (others.status_code, nobodys.status_code) == (404, 404)
+                    assert others.text == nobodys.text.replace("q77", stream.query_id)
+            assert not await writer.cancel(stream.query_id)
             assert await reader.cancel(stream.query_id)
         async with reader.query("SELECT n FROM events EMIT CHANGES") as stream, client(url, "admin") as http:
             secrets = [secret for token, line in PASSWORDS.values() for secret in (token, line.rpartition(":")[2])]

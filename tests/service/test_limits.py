@@ -133,6 +133,51 @@ async def test_queries_at_a_time(home: streamq.Database) -> None:
         assert (await one.fetch("SELECT 1 AS n")).num_rows == 1
 
 
+@on_one_loop
+@pytest.mark.usefixtures("numbers")
+@pytest.mark.parametrize(
+    ("path", "sql"),
+    [
+        ("/v1/execute", f"INSERT INTO events SELECT n FROM ({WIDE})"),
+        ("/v1/execute", f"EXPLAIN ANALYZE {WIDE}"),
+        ("/v1/explain", WIDE),
+        ("/v1/explain", f"{WIDE} WHERE a.n < 0 EMIT CHANGES"),
+    ],
+)
+async def test_queries_that_statements_run(home: streamq.Database, path: str, sql: str) -> None:
+    """They count, are seen and can be cancelled as others; a cancelled one has done nothing."""
+    await home.execute("CREATE SOURCE events (n BIGINT)")
+    (mine, my_line), (other, other_line) = make_token("mine", "write"), make_token("other", "write")
+    tokens = Tokens(Token(Caller(line[:5].rstrip(":"), "write"), bytes.fromhex(line[-64:])) for line in (my_line, other_line))
+    cancelled: list[httpx.Response] = []
+    async with (
+        limited(home, tokens, max_queries=1) as (url, http),
+        streamq.connect(url, token=mine) as db,
+        streamq.connect(url, token=other) as stranger,
+    ):
+
+        async def ask() -> None:
+            analyze = {"analyze": True} if path == "/v1/explain" else {}
+            cancelled.append(await http.post(path, json={"sql": sql, **analyze}, headers={"authorization": f"Bearer {mine}"}))
+
+        with anyio.fail_after(PATIENCE_S):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask)
+                while not (running := await db.queries()):
+                    await checkpoint()
+                assert await stranger.queries() == ()
+                insert = stranger.execute("INSERT INTO events SELECT 1")
+                for refused in (db.fetch("SELECT 1"), insert, db.explain("SELECT 1", analyze=True)):
+                    with pytest.raises(streamq.ResourceLimit, match="max_queries") as limit:
+                        await refused
+                    assert limit.value.retryable
+                assert not await stranger.cancel(running[0].query_id)
+                assert await db.cancel(running[0].query_id)
+        assert [(answer.status_code, answer.json()["class"]) for answer in cancelled] == [(409, "QueryCancelled")]
+        assert (await db.execute("INSERT INTO events SELECT 1")).rows == 1
+    assert (await home.fetch("SELECT n FROM events")).to_pylist() == [{"n": 1}]
+
+
 @pytest.mark.usefixtures("numbers")
 async def test_results_and_time(home: streamq.Database) -> None:
     """Snapshot queries, statements and EXPLAIN ANALYZE end where they give or take too much; continuous queries may go on for ever."""

@@ -15,9 +15,10 @@ _QUERIES_HELP = """\
 List the queries that run in a service, with what each has done so far.
 
 Of a continuous query also the rows that it has read, those that came too late, how far its watermark is behind the clock, and
-how much it keeps. As JSON lines (--format ndjson) there is more, and the SQL is whole.
+how much it keeps. As JSON lines (--format ndjson) there is more, and the SQL is whole. With a token that has not the right admin
+those are listed that were asked with the same token.
 """
-_CANCEL_HELP = "Abort queries of a service, by their ids, which `streamq queries` lists. Returns when nothing of them is left."
+_CANCEL_HELP = "Abort queries of a service, by their ids, such as `streamq queries` lists. Returns when nothing of them is left."
 
 
 @dataclass(frozen=True, slots=True)
