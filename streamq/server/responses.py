@@ -24,6 +24,7 @@ from streamq.execution.statistics import QueryStatistics
 from streamq.execution.stream import QueryBatchStream
 from streamq.flow.scopes import raising_one
 from streamq.server.formats import ResultFormat
+from streamq.server.held import HOLD_S, HeldBack
 from streamq.server.logs import note
 from streamq.server.refusals import CrossSite, Forbidden, Misdirected, TooLarge
 from streamq.server.service import Service
@@ -96,8 +97,9 @@ class QueryResponse(Response):
             note(scope, query_id=query_id)
             headers = [(b"content-type", self._format.content_type.encode()), (b"cache-control", b"no-store")]
             headers += [(b"x-streamq-query", query_id.encode()), (b"x-accel-buffering", b"no")]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            failure = await self._send_result(send)
+            held = HeldBack(send)
+            await held({"type": "http.response.start", "status": 200, "headers": headers})
+            failure = await self._send_result(held)
             note(scope, bytes_out=self._sent_bytes, error=None if failure is None else type(failure).__name__)
             told = self._sending_since is None and not self._format.cut_by_errors
             if failure is None:
@@ -128,7 +130,7 @@ class QueryResponse(Response):
         elif limits.max_result_bytes is not None:
             self._max_bytes = limits.max_result_bytes
 
-    async def _send_result(self, send: Send) -> Exception | None:
+    async def _send_result(self, send: HeldBack) -> Exception | None:
         """Send the whole result, or an error in place of its end; gives that error."""
         try:
             with self._endable():
@@ -147,6 +149,7 @@ class QueryResponse(Response):
             self._max_bytes = math.inf
             with anyio.move_on_after(PARTING_S):
                 await self._send_pieces(send, self._format.error(error, await self.stream.statistics()))
+                await self._release(send)
         return error
 
     async def _begin(self) -> bytes:
@@ -154,7 +157,7 @@ class QueryResponse(Response):
             return self._format.begin(self.stream)
         return await anyio.to_thread.run_sync(self._format.begin, self.stream)
 
-    async def _send_next(self, send: Send) -> bool:
+    async def _send_next(self, send: HeldBack) -> bool:
         """Send the next batch; False at the end."""
         batch = await self._next(send)
         if batch is None:
@@ -167,8 +170,12 @@ class QueryResponse(Response):
         await self._send_pieces(send, data)
         return True
 
-    async def _next(self, send: Send) -> pa.RecordBatch | None:
+    async def _next(self, send: HeldBack) -> pa.RecordBatch | None:
         """Give the next batch, None at the end. While it is waited for, the client hears from time to time that all is well."""
+        if send.holds:
+            with anyio.move_on_after(HOLD_S):
+                return await anext(self.stream, None)
+            await self._release(send)
         quiet_s = self._limits.keep_alive_s if self._format.keep_alive else math.inf
         while True:
             with anyio.move_on_after(quiet_s):
@@ -197,6 +204,12 @@ class QueryResponse(Response):
             self._sending_since = anyio.current_time()
             more = not last or start + PIECE_BYTES < len(data)
             await send({"type": "http.response.body", "body": data[start : start + PIECE_BYTES], "more_body": more})
+        self._sending_since = None
+
+    async def _release(self, send: HeldBack) -> None:
+        """Send what was held back."""
+        self._sending_since = anyio.current_time()
+        await send.release()
         self._sending_since = None
 
     async def _patience_s(self) -> float:
