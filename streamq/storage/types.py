@@ -31,12 +31,8 @@ def arrow_schema(
     _check_names(relation, columns, primary_key)
     keys = {name.lower() for name in primary_key}
     return pa.schema(
-        pa.field(
-            column.name,
-            _arrow_type(session, relation, column),
-            nullable=not (column.not_null or column.name.lower() in keys),
-        )
-        for column in columns
+        pa.field(column.name, kind, nullable=not (column.not_null or column.name.lower() in keys))
+        for column, kind in zip(columns, _arrow_types(session, relation, columns), strict=True)
     )
 
 
@@ -51,18 +47,28 @@ def _check_names(relation: str, columns: Sequence[ColumnDef], primary_key: Seque
             raise BindError(f"the key column {name!r} is not a column of {relation}")
 
 
-def _arrow_type(con: duckdb.DuckDBPyConnection, relation: str, column: ColumnDef) -> pa.DataType:
-    try:
-        declared = con.sql(f"SELECT CAST(NULL AS {column.type}) AS {identifier(column.name)} LIMIT 0")
-    except duckdb.Error as error:
-        complaint = read_complaint(error)
-        raise BindError(f"{relation}.{column.name}: there is no type {column.type}: {complaint.message}", hint=complaint.hint) from error
+def _arrow_types(con: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[ColumnDef]) -> list[pa.DataType]:
+    declared = _declared(con, relation, columns)
     arrow = declared.to_arrow_table()
     # Rows travel as Arrow, so a type is kept exactly if it comes back as itself.
-    if con.from_arrow(arrow).types[0] != declared.types[0]:
-        instead = _INSTEAD.get(str(declared.types[0]), "VARCHAR")
-        raise BindError(
-            f"{relation}.{column.name}: values of type {column.type} cannot be kept exactly",
-            hint=f"declare the column as {instead} and cast it where it is used",
-        )
-    return arrow.schema.field(0).type
+    for column, kind, kept in zip(columns, declared.types, con.from_arrow(arrow).types, strict=True):
+        if kept != kind:
+            raise BindError(
+                f"{relation}.{column.name}: values of type {column.type} cannot be kept exactly",
+                hint=f"declare the column as {_INSTEAD.get(str(kind), 'VARCHAR')} and cast it where it is used",
+            )
+    return list(arrow.schema.types)
+
+
+def _declared(con: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[ColumnDef]) -> duckdb.DuckDBPyRelation:
+    nulls = ", ".join(f"CAST(NULL AS {column.type}) AS {identifier(column.name)}" for column in columns)
+    try:
+        return con.sql(f"SELECT {nulls} LIMIT 0")
+    except duckdb.Error as error:
+        # One by one, to name the column.
+        if len(columns) > 1:
+            for column in columns:
+                _declared(con, relation, [column])
+        complaint = read_complaint(error)
+        (column, *_) = columns
+        raise BindError(f"{relation}.{column.name}: there is no type {column.type}: {complaint.message}", hint=complaint.hint) from error
