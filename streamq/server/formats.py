@@ -19,6 +19,7 @@ from streamq.wire import arrow
 from streamq.wire.arrow import ArrowEncoder
 from streamq.wire.errors import error_record
 from streamq.wire.json_lines import JsonLines, unique_names
+from streamq.wire.pieces import Pieces
 from streamq.wire.records import progress_to_json, to_json
 
 NDJSON = "application/x-ndjson"
@@ -29,8 +30,9 @@ class ResultFormat(Protocol):
     """Writes one result. Every method gives bytes that are sent in the order of the calls."""
 
     content_type: str
-    begins_at_once: bool
-    """Whether `begin` may be called on the event loop: JSON is made by a DuckDB of its own, which takes some milliseconds to open."""
+    makes_text: bool
+    """Whether values are written as text. `begin`, and `batch` where there are many, then take too long for the event loop: JSON is made by
+    a DuckDB of its own, which takes some milliseconds to open."""
     keep_alive: bytes
     """What says nothing but that the connection is in use; empty where the format has no such thing."""
     cut_by_errors: bool
@@ -40,7 +42,7 @@ class ResultFormat(Protocol):
     def begin(self, stream: QueryBatchStream) -> bytes:
         """Say what is known when the query has started."""
 
-    def batch(self, batch: pa.RecordBatch, progress: Progress) -> bytes:
+    def batch(self, batch: pa.RecordBatch, progress: Progress) -> Pieces:
         """Write a batch, and where it stands."""
 
     def end(self, statistics: QueryStatistics, progress: Progress) -> bytes:
@@ -54,7 +56,7 @@ class ArrowResult:
     """An Arrow IPC stream with the rest in its metadata, see `streamq.wire`."""
 
     content_type = arrow.CONTENT_TYPE
-    begins_at_once = True
+    makes_text = False
     keep_alive = b""
     cut_by_errors = True
 
@@ -63,9 +65,9 @@ class ArrowResult:
         self._encoder = ArrowEncoder(stream.schema, _description(stream))
         return self._encoder.note({arrow.PROGRESS: progress_to_json(stream.progress)})
 
-    def batch(self, batch: pa.RecordBatch, progress: Progress) -> bytes:
+    def batch(self, batch: pa.RecordBatch, progress: Progress) -> Pieces:
         """Give a batch."""
-        return self._encoder.encode(batch, {arrow.PROGRESS: progress_to_json(progress)})
+        return self._encoder.pieces(batch, {arrow.PROGRESS: progress_to_json(progress)})
 
     def end(self, statistics: QueryStatistics, progress: Progress) -> bytes:
         """Give a batch without rows, and Arrow's end-of-stream marker."""
@@ -83,7 +85,7 @@ class LinesResult:
     """JSON lines: a row each, and a last one with the member `streamq`, which is ``end`` or ``error``."""
 
     content_type = NDJSON
-    begins_at_once = False
+    makes_text = True
     keep_alive = b""
     cut_by_errors = True
 
@@ -92,9 +94,9 @@ class LinesResult:
         self._lines = JsonLines(stream.schema)
         return b""
 
-    def batch(self, batch: pa.RecordBatch, progress: Progress) -> bytes:
+    def batch(self, batch: pa.RecordBatch, progress: Progress) -> Pieces:
         """Give a line for each row."""
-        return bytes(self._lines.encode(batch)) if batch.num_rows else b""
+        return [self._lines.encode(batch)] if batch.num_rows else []
 
     def end(self, statistics: QueryStatistics, progress: Progress) -> bytes:
         """Give the line that says that these were all."""
@@ -109,7 +111,7 @@ class EventsResult:
     """Server-sent events: `query`, then `rows` (a list of objects, with its epoch), at last `end` or `error`."""
 
     content_type = EVENTS
-    begins_at_once = False
+    makes_text = True
     keep_alive = b":\n\n"
     cut_by_errors = False
 
@@ -121,10 +123,10 @@ class EventsResult:
         columns = [{"name": name, "type": str(kind), "sql_type": type_name(kind)} for name, kind in named]
         return _event("query", _json({**_description(stream), "columns": columns}))
 
-    def batch(self, batch: pa.RecordBatch, progress: Progress) -> bytes:
+    def batch(self, batch: pa.RecordBatch, progress: Progress) -> Pieces:
         """Give the rows of a batch in one event."""
         rows = bytes(self._lines.encode(batch)).removesuffix(b"\n").replace(b"\n", b",") if batch.num_rows else b""
-        return _event("rows", b'{"progress":' + _json(progress_to_json(progress)) + b',"rows":[' + rows + b"]}")
+        return [_event("rows", b'{"progress":' + _json(progress_to_json(progress)) + b',"rows":[' + rows + b"]}")]
 
     def end(self, statistics: QueryStatistics, progress: Progress) -> bytes:
         """Give the event that says that these were all."""

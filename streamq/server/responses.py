@@ -29,15 +29,17 @@ from streamq.server.logs import note
 from streamq.server.refusals import CrossSite, Forbidden, Misdirected, TooLarge
 from streamq.server.service import Service
 from streamq.wire.errors import error_record, status_of
+from streamq.wire.pieces import Pieces, cut, length
 
 T = TypeVar("T")
 Patience = Callable[[], Awaitable[float]]
 """Tells after how many seconds it is to be asked again, or raises what ends the work for a client."""
 
-PIECE_BYTES = 1 << 20
-"""What a server is given to send at once: it may not be able to stop in the middle of it."""
+PIECE_BYTES = 512 << 10
+"""What a server is given to send at once. It copies it, and may not be able to stop in the middle of it: larger ones fall out of a
+processor's own cache between one copy and the next, smaller ones cost more steps."""
 INLINE_BYTES = 256 << 10
-"""What is not larger is written and read on the event loop: a thread would take longer to begin."""
+"""Text that is not larger is written and read on the event loop: a thread would take longer to begin."""
 _SOON = {"retry-after": "1"}
 _HEADERS: Mapping[int, Mapping[str, str]] = {
     401: {"www-authenticate": 'Bearer realm="streamq"'},
@@ -134,11 +136,11 @@ class QueryResponse(Response):
         """Send the whole result, or an error in place of its end; gives that error."""
         try:
             with self._endable():
-                await self._send_pieces(send, await self._begin())
+                await self._send_pieces(send, [await self._begin()])
                 # A client for whom nothing comes costs nothing of what came before: no batch is named here.
                 while await self._send_next(send):
                     pass
-                await self._send_pieces(send, self._format.end(await self.stream.statistics(), self.stream.progress), last=True)
+                await self._send_pieces(send, [self._format.end(await self.stream.statistics(), self.stream.progress)], last=True)
                 return None
             error: Exception = self._why_ended()
         except StreamqError as failure:
@@ -148,14 +150,14 @@ class QueryResponse(Response):
         if self._sending_since is None:
             self._max_bytes = math.inf
             with anyio.move_on_after(PARTING_S):
-                await self._send_pieces(send, self._format.error(error, await self.stream.statistics()))
+                await self._send_pieces(send, [self._format.error(error, await self.stream.statistics())])
                 await self._release(send)
         return error
 
     async def _begin(self) -> bytes:
-        if self._format.begins_at_once:
-            return self._format.begin(self.stream)
-        return await anyio.to_thread.run_sync(self._format.begin, self.stream)
+        if self._format.makes_text:
+            return await anyio.to_thread.run_sync(self._format.begin, self.stream)
+        return self._format.begin(self.stream)
 
     async def _send_next(self, send: HeldBack) -> bool:
         """Send the next batch; False at the end."""
@@ -163,11 +165,11 @@ class QueryResponse(Response):
         if batch is None:
             return False
         progress = self.stream.progress
-        if batch.nbytes > INLINE_BYTES:
-            data = await anyio.to_thread.run_sync(self._format.batch, batch, progress)
+        if self._format.makes_text and batch.nbytes > INLINE_BYTES:
+            pieces = await anyio.to_thread.run_sync(self._format.batch, batch, progress)
         else:
-            data = self._format.batch(batch, progress)
-        await self._send_pieces(send, data)
+            pieces = self._format.batch(batch, progress)
+        await self._send_pieces(send, pieces)
         return True
 
     async def _next(self, send: HeldBack) -> pa.RecordBatch | None:
@@ -180,7 +182,7 @@ class QueryResponse(Response):
         while True:
             with anyio.move_on_after(quiet_s):
                 return await anext(self.stream, None)
-            await self._send_pieces(send, self._format.keep_alive)
+            await self._send_pieces(send, [self._format.keep_alive])
 
     def _endable(self) -> anyio.CancelScope:
         """Give a scope that ends at the deadline, and by `end()`."""
@@ -195,15 +197,17 @@ class QueryResponse(Response):
             f"the query took longer than the {self._limits.max_query_s} s that this service allows (max_query_s)"
         )
 
-    async def _send_pieces(self, send: Send, data: bytes, *, last: bool = False) -> None:
+    async def _send_pieces(self, send: Send, pieces: Pieces, *, last: bool = False) -> None:
         """Send some of the body; `last` is its end in HTTP too."""
-        self._sent_bytes += len(data)
+        self._sent_bytes += length(pieces)
         if self._sent_bytes > self._max_bytes:
             raise ResourceLimit(f"the result is larger than the {self._max_bytes:,} bytes that this service gives (max_result_bytes)")
-        for start in range(0, len(data), PIECE_BYTES):
+        for data in cut(pieces, PIECE_BYTES):
             self._sending_since = anyio.current_time()
-            more = not last or start + PIECE_BYTES < len(data)
-            await send({"type": "http.response.body", "body": data[start : start + PIECE_BYTES], "more_body": more})
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        if last:
+            self._sending_since = anyio.current_time()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         self._sending_since = None
 
     async def _release(self, send: HeldBack) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamq.wire.pieces import Pieces
+
 CONTENT_TYPE = "application/vnd.apache.arrow.stream"
 QUERY, PROGRESS, END, ERROR = (f"streamq.{name}" for name in ("query", "progress", "end", "error"))
 """Keys of metadata: of a schema, of a batch, of the last batch, and of the batch that is there in place of an end."""
@@ -49,6 +51,10 @@ class ArrowEncoder:
 
     def encode(self, batch: pa.RecordBatch, metadata: Mapping[str, object] | None = None) -> bytes:
         """Give a batch's bytes; before those of the first, the schema's."""
+        return b"".join(self.pieces(batch, metadata))
+
+    def pieces(self, batch: pa.RecordBatch, metadata: Mapping[str, object] | None = None) -> Pieces:
+        """Give the same bytes in pieces, among them the batch's columns as they are: nothing large is copied."""
         if batch.schema.metadata != self.schema.metadata:
             batch = batch.replace_schema_metadata(self.schema.metadata)
         custom = None if not metadata else {key: json.dumps(value) for key, value in metadata.items()}
@@ -63,7 +69,7 @@ class ArrowEncoder:
     def end(self) -> bytes:
         """Give the end-of-stream marker."""
         self._writer.close()
-        return self._sink.take()
+        return b"".join(self._sink.take())
 
 
 class ArrowDecoder:
@@ -246,15 +252,15 @@ class _Sink:
     closed = False
 
     def __init__(self) -> None:
-        self._pieces: list[Any] = []
+        self._pieces: list[bytes | pa.Buffer] = []
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes | pa.Buffer) -> int:
         self._pieces.append(data)
         return len(data)
 
-    def take(self) -> bytes:
+    def take(self) -> Pieces:
         pieces, self._pieces = self._pieces, []
-        return b"".join(pieces)
+        return pieces
 
     def flush(self) -> None:
         """Do nothing: what was written waits to be taken."""

@@ -16,6 +16,7 @@ from streamq.execution.statistics import ContinuousStatistics
 from streamq.wire.arrow import ArrowDecoder, ArrowEncoder, NotArrow, query_metadata
 from streamq.wire.errors import error_of, error_record
 from streamq.wire.parameters import parameters_from_json, parameters_to_json
+from streamq.wire.pieces import cut
 from streamq.wire.records import from_json, progress_from_json, progress_to_json, to_json
 
 BATCH = pa.record_batch({"n": range(500), "d": pa.array(["x", "y"] * 250).dictionary_encode(), "s": [[str(n)] for n in range(500)]})
@@ -42,6 +43,24 @@ def test_a_stream_may_be_cut_anywhere(sizes: list[int], count: int) -> None:
     assert (schema, said) == (BATCH.schema, {"id": "q1"})
     assert [item.metadata for item in decoded] == [{"streamq.progress": 0}, *[{"place": 7}] * count]
     assert all(item.batch.equals(BATCH) for item in decoded[1:])
+
+
+@given(st.lists(st.binary(max_size=20), max_size=5), st.integers(1, 30))
+def test_pieces_are_cut_to_size(pieces: list[bytes], size: int) -> None:
+    """Pieces of a size come to the same bytes, and only the last of them is smaller."""
+    cuts = list(cut(pieces, size))
+    assert b"".join(cuts) == b"".join(pieces)
+    assert all(len(piece) == size for piece in cuts[:-1])
+    assert all(0 < len(piece) <= size for piece in cuts)
+
+
+def test_columns_are_not_copied() -> None:
+    """Among the pieces of a batch are the buffers of its columns."""
+    batch = pa.record_batch({"n": range(10_000), "s": [str(number) for number in range(10_000)]})
+    pieces = ArrowEncoder(batch.schema).pieces(batch)
+    assert b"".join(pieces) == ArrowEncoder(batch.schema).encode(batch)
+    given_out = {piece.address for piece in pieces if isinstance(piece, pa.Buffer)}
+    assert given_out >= {buffer.address for column in batch.columns for buffer in column.buffers() if buffer is not None}
 
 
 def test_a_body_that_was_cut_has_no_end() -> None:
