@@ -126,7 +126,7 @@ class QueryHost:
         query.started()
         self._queries[query.id] = query
         self._totals.query_started(query.id, query.statistics)
-        self._tasks.start_soon(query.run, name=f"streamq: query {query.id}")
+        query.launch(self._tasks)
         return query
 
     async def cancel(self, query_id: str) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import anyio
+import anyio.abc
 import pyarrow as pa
 
 from streamq.errors import QueryCancelled, QueryError, QueryTimeout, StreamqError
@@ -24,6 +25,7 @@ from streamq.execution.output import ReaderOutput
 from streamq.execution.stages import PlanContext, PlanRun
 from streamq.execution.statistics import ContinuousStatistics, Outcome, QueryStatistics, ScanStatistics, Waits
 from streamq.flow.channel import ByteBudget, Channel
+from streamq.flow.latch import Latch
 from streamq.plan.dataflow import Changelog
 from streamq.plan.explain import StageRun
 from streamq.storage.view import MaterializedView
@@ -50,12 +52,16 @@ class Progress:
 
 
 class RunningQuery(ABC):
-    """A query that was started and has not been forgotten. `schema` is that of its batches."""
+    """A query that was started and has not been forgotten. `schema` is that of its batches.
 
-    changelog: Changelog = "append"
-    key: tuple[str, ...] | None = None
-    keeps: MaterializedView | None = None
-    """The view that the query belongs to."""
+    One that waits for something that may never come sleeps: it has no task then, and is given one again by what wakes it.
+    """
+
+    __slots__ = (
+        "_asleep", "_cancelled", "_deadline", "_ended", "_finished", "_on_end", "_scope", "_started", "_tasks", "_timeout_s",
+        "batches_out", "changelog", "channel", "error", "first_batch_s", "id", "keeps", "key", "outcome", "rows_out", "schema", "sql",
+        "started_at",
+    )  # fmt: skip
 
     def __init__(
         self, id: str, sql: str, schema: pa.Schema, channel: Channel, deadline: float, timeout_s: float | None, on_end: OnEnd
@@ -63,6 +69,10 @@ class RunningQuery(ABC):
         self.id = id
         self.sql = sql
         self.schema = schema
+        self.changelog: Changelog = "append"
+        self.key: tuple[str, ...] | None = None
+        self.keeps: MaterializedView | None = None
+        """The view that the query belongs to."""
         self.channel = channel
         self.outcome: Outcome = "running"
         self.error: StreamqError | None = None
@@ -72,15 +82,18 @@ class RunningQuery(ABC):
         self.started_at = time.time()
         self._timeout_s = timeout_s
         self._on_end = on_end
-        self._scope = anyio.CancelScope(deadline=deadline)
+        self._deadline = deadline
+        self._tasks: anyio.abc.TaskGroup
+        self._scope: anyio.CancelScope | None = None
+        self._asleep = False
         self._cancelled: StreamqError | None = None
-        self._ended = anyio.Event()
+        self._ended = Latch()
         self._started = time.monotonic()
         self._finished: float | None = None
 
     @abstractmethod
     async def _work(self) -> None:
-        """Send the whole result into the channel. Cancelled when the query is let go."""
+        """Send the whole result into the channel, or fall asleep before its end. Cancelled when the query is let go."""
 
     @abstractmethod
     async def _close(self) -> None:
@@ -106,16 +119,25 @@ class RunningQuery(ABC):
         """Give what a query that failed would still have sent, had its reader been faster."""
         return ()
 
+    def launch(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Start the query's task in the scope that owns it."""
+        self._tasks = tasks
+        self._run_on()
+
     async def run(self) -> None:
-        """Run to the end. Never raises a failure of the query: that is the reader's."""
+        """Run to the end, or until the query sleeps. Never raises a failure of the query: that is the reader's."""
         error: StreamqError | None = QueryCancelled(f"query {self.id} was cancelled: its database was closed")
         try:
-            with self._scope:
+            with anyio.CancelScope(deadline=self._deadline) as scope:
+                self._scope = scope
+                if self._cancelled is not None:
+                    scope.cancel()
                 await self._work()
-                self.channel.close()
-                await self.channel.wait_drained()
+                if not self._asleep:
+                    self.channel.close()
+                    await self.channel.wait_drained()
                 error = None
-            if self._scope.cancelled_caught:
+            if scope.cancelled_caught:
                 error = self._let_go()
         except StreamqError as failure:
             error = failure
@@ -123,11 +145,9 @@ class RunningQuery(ABC):
             error = QueryError(f"internal error in query {self.id}: {type(failure).__name__}: {failure}")
             error.__cause__ = failure
         finally:
-            try:
-                with anyio.CancelScope(shield=True):
-                    await self._close()
-            finally:
-                self._end(error)
+            self._scope = None
+            if not self._asleep:
+                await self._finish(error)
 
     async def receive(self) -> pa.RecordBatch | None:
         """Take the next batch of the result; None is the end.
@@ -153,9 +173,11 @@ class RunningQuery(ABC):
         """
         if self._cancelled is None:
             self._cancelled = reason or QueryCancelled(f"query {self.id} was cancelled")
-        if self._ended.is_set():
+        if self._ended.is_set:
             self.channel.abort(self._cancelled)
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
+        self._wake()
 
     async def wait_ended(self) -> None:
         """Wait until nothing of the query runs or is open."""
@@ -205,6 +227,22 @@ class RunningQuery(ABC):
             continuous=continuous,
             view=view,
         )
+
+    def _wake(self) -> None:
+        """Go on, if the query sleeps. To be called in the event loop."""
+        if self._asleep:
+            self._asleep = False
+            self._run_on()
+
+    def _run_on(self) -> None:
+        self._tasks.start_soon(self.run, name=f"streamq: query {self.id}")
+
+    async def _finish(self, error: StreamqError | None) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._close()
+        finally:
+            self._end(error)
 
     def _let_go(self) -> StreamqError:
         return self._cancelled or QueryTimeout(f"query {self.id} did not complete within its timeout of {self._timeout_s} s")

@@ -35,8 +35,10 @@ class QueryBatchStream:
         StreamBusy: another task is reading.
     """
 
+    __slots__ = ("__weakref__", "_busy", "_closed", "_complete", "_drop", "_query", "_start")
+
     def __init__(self, start: Callable[[], Awaitable[RunningQuery]], drop: Callable[[str], None]) -> None:
-        self._start = start
+        self._start: Callable[[], Awaitable[RunningQuery]] | None = start
         self._drop = drop
         self._query: RunningQuery | None = None
         self._busy = False
@@ -105,10 +107,12 @@ class QueryBatchStream:
         """
         if self._closed:
             raise StreamClosed("the stream was closed")
-        if self._query is None:
+        if self._start is not None:
             self._claim()
             try:
                 self._query = await self._start()
+                # What only the start needed is not kept for as long as the query runs.
+                self._start = None
             finally:
                 self._busy = False
 
@@ -126,6 +130,15 @@ class QueryBatchStream:
             self._complete = True
             raise StopAsyncIteration
         return batch
+
+    def answer(self, call: Callable[[], None] | None) -> bool:
+        """Wait for the next batch, or the end, without a task: `call()` is called once, in the event loop, when it is there. If it
+        is there now this gives False, and calls nothing. None has nothing called any more.
+
+        Raises:
+            StreamNotStarted: before the query has started.
+        """
+        return self._started().channel.answer(call)
 
     async def rows(self) -> AsyncIterator[dict[str, Any]]:
         """Iterate the rows as dicts. Raises as iteration does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -32,14 +32,18 @@ def one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return chosen
 
 
-@contextmanager
-def raising_one() -> Iterator[None]:
-    """Raise of a group, which a task group in the block raises, the error that stands for it: see `one_error`."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error = one_error(group)
-        raise error from error.__cause__
+class raising_one:
+    """Raises of a group, which a task group in the block raises, the error that stands for it: see `one_error`."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Do nothing yet."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            chosen = one_error(error)
+            raise chosen from chosen.__cause__
 
 
 def _urgency(error: BaseException) -> int:

@@ -1,13 +1,13 @@
 """The coordinator of a continuous query: waits for rows, has epochs computed, hands what comes out to the reader.
 
 While an epoch is handed over the next one is computed, but no further one: while the reader stalls nothing is read, and what waited
-then comes as one larger epoch. Nothing is polled; feeds ring.
+then comes as one larger epoch. Nothing is polled; feeds ring. While nothing is to be done no task is needed either: `sleep`.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from streamq.errors import StreamClosed, StreamqError
 from streamq.flow.bell import Bell
+from streamq.flow.latch import Latch
 from streamq.flow.scopes import raising_one
 from streamq.flow.stopwatch import Stopwatch
 from streamq.kernels.session import Interrupted
@@ -41,7 +42,7 @@ class _Request:
     """Something to be done between two epochs."""
 
     def __init__(self, work: Callable[[], None]) -> None:
-        self.done = anyio.Event()
+        self.done = Latch()
         self.error: StreamqError | None = None
         self.served = False
         self._work = work
@@ -58,6 +59,11 @@ class _Request:
 
 class Coordinator:
     """Runs the epochs of one query to their end."""
+
+    __slots__ = (
+        "_asleep", "_bell", "_computed", "_due_s", "_emit", "_epochs", "_every_s", "_handed_over", "_interrupt", "_limiter", "_requests",
+        "_wakers", "for_epochs", "for_rows",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -76,12 +82,12 @@ class Coordinator:
         self._interrupt = interrupt
         self._limiter = limiter
         self._due_s = 0.0
-        self._requests: deque[_Request] | None = deque()
+        self._requests: list[_Request] | None = []
         self._bell: Bell | None = None
-        self._handed_over = anyio.Event()
+        self._asleep = False
+        self._handed_over = Latch()
         self._handed_over.set()
         self._computed: Emission | None = None
-        self._tasks: anyio.abc.TaskGroup
         self.for_rows = Stopwatch()
         """Runs while there is nothing to compute."""
         self.for_epochs = Stopwatch()
@@ -93,18 +99,33 @@ class Coordinator:
         Raises:
             StreamqError: the query failed.
         """
-        self._bell = bell = Bell()
         try:
-            for waker in self._wakers:
-                waker.wake(bell.ring)
-            with raising_one():
-                # A query that waits has no other task than this one: those that compute and hand over end with the epoch.
-                async with anyio.create_task_group() as self._tasks:
-                    await self._loop(bell)
+            while not await self.advance():
+                with self.for_rows:
+                    await self._ring().wait()
         finally:
-            for waker in self._wakers:
-                waker.wake(None)
             self.end()
+
+    async def advance(self) -> bool:
+        """Return when everything that is there has been computed and handed over: True if that was the last epoch. After False, and after
+        an error, either this or `end` is to be called again.
+
+        Raises:
+            StreamqError: the query failed.
+        """
+        bell = self._ring()
+        self._wake_up()
+        with raising_one():
+            async with anyio.create_task_group() as tasks:
+                last = await self._loop(tasks, bell)
+        return last
+
+    def sleep(self, call: Callable[[], None]) -> bool:
+        """Have `call()` called, once, in the event loop, when `advance` has something to do; False where it has now."""
+        self._asleep = self._ring().answer(call)
+        if self._asleep:
+            self.for_rows.start()
+        return self._asleep
 
     def rest(self) -> Emission | None:
         """Give, when the run has failed, what the complete epochs changed and nobody was given to hand over."""
@@ -113,7 +134,11 @@ class Coordinator:
         return self._computed
 
     def end(self) -> None:
-        """Have nobody wait for the time between two epochs: no more will come. What ran ends so by itself."""
+        """Let the feeds go, and have nobody wait for the time between two epochs: no more will come. What ran ends so by itself."""
+        self._wake_up()
+        if self._bell is not None:
+            for waker in self._wakers:
+                waker.wake(None)
         requests, self._requests = self._requests or (), None
         for request in requests:
             request.done.set()
@@ -135,35 +160,62 @@ class Coordinator:
         if not request.served:
             raise StreamClosed("the query has ended")
 
-    async def _loop(self, bell: Bell) -> None:
+    def _ring(self) -> Bell:
+        """Give the bell, which is hung up at the first call."""
+        if self._bell is None:
+            self._bell = Bell()
+            for waker in self._wakers:
+                waker.wake(self._bell.ring)
+        return self._bell
+
+    def _wake_up(self) -> None:
+        if self._asleep:
+            self._asleep = False
+            self.for_rows.stop()
+            self._ring().answer(None)
+
+    async def _loop(self, tasks: anyio.abc.TaskGroup, bell: Bell) -> bool:
         while True:
             while self._requests:
                 await self._handed_over.wait()
-                request = self._requests.popleft()
+                request = self._requests.pop(0)
                 try:
-                    await self._in_thread(request.serve)
+                    await self._in_thread(tasks, request.serve)
                 finally:
                     request.done.set()
-            advanced, self._computed = await self._in_thread(self._step)
+            advanced, self._computed = await self._in_thread(tasks, self._step)
             if self._computed is not None:
                 await self._handed_over.wait()
-                self._handed_over = anyio.Event()
-                self._tasks.start_soon(self._hand_over, self._computed, name="streamq: changes to the reader")
+                self._handed_over = Latch()
+                tasks.start_soon(self._hand_over, bell, self._computed, name="streamq: changes to the reader")
                 # What is waited for next may take long: the reader is to have the changes, and nobody else.
                 self._computed = None
             if self._epochs.ended and not self._epochs.waiting:
-                return
-            if not advanced:
-                with anyio.move_on_after(self._patience_s()), self.for_rows:
-                    await bell.wait()
+                return True
+            if not advanced and await self._nothing_to_do(bell):
+                return False
 
-    async def _hand_over(self, emission: Emission) -> None:
+    async def _nothing_to_do(self, bell: Bell) -> bool:
+        """Wait for something to do; True where only the bell can bring it."""
+        patience_s = self._patience_s()
+        if patience_s < math.inf:
+            with anyio.move_on_after(patience_s), self.for_rows:
+                await bell.wait()
+            return False
+        while not self._handed_over.is_set:
+            with self.for_rows:
+                if await bell.wait_or_nudge():
+                    return False
+        return True
+
+    async def _hand_over(self, bell: Bell, emission: Emission) -> None:
         await self._emit(emission)
         self._handed_over.set()
+        bell.nudge()
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, tasks: anyio.abc.TaskGroup, work: Callable[[], T]) -> T:
         done = anyio.Event()
-        self._tasks.start_soon(self._interrupt_when_cancelled, done, name="streamq: interrupt")
+        tasks.start_soon(self._interrupt_when_cancelled, done, name="streamq: interrupt")
         try:
             with self.for_epochs:
                 return await anyio.to_thread.run_sync(work, limiter=self._limiter)
@@ -187,7 +239,7 @@ class Coordinator:
         """Tell how long nothing can happen unless a feed rings."""
         wanted = (self._epochs.idle_at_s, self._due_s if self._epochs.waiting else None)
         times = [at_s for at_s in wanted if at_s is not None]
-        return max(0.0, min(times) - time.monotonic()) if times else float("inf")
+        return max(0.0, min(times) - time.monotonic()) if times else math.inf
 
     async def _interrupt_when_cancelled(self, done: anyio.Event) -> None:
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pyarrow as pa
 
@@ -46,6 +47,8 @@ class ContinuousQuery(RunningQuery):
     The channel holds one batch: so the reader has one while the next is ready and one epoch is computed, and no more is read ahead.
     """
 
+    __slots__ = ("_coordinator", "_limiter", "_opened", "_pool", "_progress", "_send_empty", "_sent", "_unsent")
+
     def __init__(self, request: ContinuousRequest, waiting: ByteBudget, limiter: anyio.CapacityLimiter, on_end: OnEnd) -> None:
         opened = request.opened
         dataflow = opened.planned.dataflow
@@ -58,7 +61,7 @@ class ContinuousQuery(RunningQuery):
         self._pool = request.pool
         self._limiter = limiter
         self._send_empty = request.progress
-        self._sent: deque[Progress] = deque()
+        self._sent: list[Progress] = []
         self._unsent: list[tuple[pa.RecordBatch, Progress]] = []
         """What is being handed over, the last one first."""
         self._progress = Progress(epoch=0, epoch_complete=False)
@@ -79,7 +82,7 @@ class ContinuousQuery(RunningQuery):
         """
         batch = await super().receive()
         if batch is not None:
-            self._progress = self._sent.popleft()
+            self._progress = self._sent.pop(0)
         return batch
 
     def progress(self, complete: bool) -> Progress:
@@ -143,8 +146,18 @@ class ContinuousQuery(RunningQuery):
         if isinstance(partitions, ProcessPartitions):
             async with partitions.running(await self._pool("process")):
                 await self._coordinator.run()
-        else:
+        elif self._deadline < math.inf:
             await self._coordinator.run()
+        else:
+            await self._run_or_sleep()
+
+    async def _run_or_sleep(self) -> None:
+        while not await self._coordinator.advance():
+            # Whoever lets the query go from here on finds it asleep: until its task has ended, nothing else runs.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            self._asleep = self._coordinator.sleep(self._wake)
+            if self._asleep:
+                return
 
     async def _close(self) -> None:
         self._coordinator.end()  # which may not have begun to run

@@ -167,3 +167,21 @@ async def test_a_cancelled_send_leaves_the_channel_usable() -> None:
         await channel.send(numbers(1, 1))
     channel.close()
     assert await read_all(channel) == [0]
+
+
+@pytest.mark.parametrize("come", [lambda channel: channel.close(), lambda channel: channel.abort(ValueError("broken"))])
+async def test_who_has_no_task_is_called_for_the_next_thing(come: Callable[[Channel], None]) -> None:
+    """A reader is called once, for a batch or for the end, whatever it is; where something is there already it is told at once."""
+    channel, calls = Channel(max_rows=5, max_bytes=1 << 20), []
+    assert channel.answer(lambda: calls.append("batch"))
+    await channel.send(numbers(0, 1))
+    await channel.send(numbers(1, 1))
+    assert calls == ["batch"]
+    assert not channel.answer(lambda: calls.append("never"))
+    assert [await channel.receive() is None for _ in range(2)] == [False, False]
+    assert channel.answer(lambda: calls.append("taken back"))
+    channel.answer(None)
+    assert channel.answer(lambda: calls.append("end"))
+    come(channel)
+    assert calls == ["batch", "end"]
+    assert not channel.answer(lambda: calls.append("never"))

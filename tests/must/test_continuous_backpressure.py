@@ -173,6 +173,27 @@ async def test_idle_followers_share_what_computes(db: streamq.Database) -> None:
         assert threading.active_count() <= threads + EPOCH_THREADS + PLANNING_THREADS
 
 
+async def test_idle_followers_have_no_task(db: streamq.Database) -> None:
+    """A query for which nothing comes is woken by what comes, by its reader's end and by who cancels it, and needs no task till then."""
+    await db.execute("CREATE SOURCE s (n BIGINT)")
+    tasks = len(anyio.get_running_tasks())
+    async with AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(db.query("SELECT n FROM s EMIT CHANGES")) for _ in range(10)]
+        for row in range(2):
+            await db.insert("s", numbers(row, 1))
+            assert [(await anext(stream))["n"].to_pylist() for stream in streams] == [[row]] * len(streams)
+            with anyio.fail_after(PATIENCE_S):
+                while len(anyio.get_running_tasks()) > tasks:
+                    await checkpoint()
+        assert await db.cancel(streams[0].query_id)
+        with pytest.raises(streamq.QueryCancelled):
+            await anext(streams[0])
+        await streams[1].aclose()
+        assert len(await db.queries()) == len(streams) - 2
+        assert all([(await stream.statistics()).waited.source_s > 0 for stream in streams])
+    assert not await db.queries()
+
+
 async def test_idle_followers_do_nothing(db: streamq.Database) -> None:
     """Two hundred queries whose source gets nothing compute no epoch while others work; then each gets the row that comes."""
     await db.execute("CREATE SOURCE quiet (n BIGINT)")
