@@ -40,18 +40,19 @@ class Transport:
         self.url = _checked(url)
         if tls is None and self.url.startswith("https:"):
             tls = httpx.create_ssl_context(trust_env=False)
-        headers = {"accept": f"{arrow.CONTENT_TYPE}, application/json"}
+        self._headers = {"accept": f"{arrow.CONTENT_TYPE}, application/json", "user-agent": "streamq"}
         if token is not None:
-            headers["authorization"] = f"Bearer {_checked_token(token)}"
-        self._client = _client(self.url, headers, tls, kept=20)
+            self._headers["authorization"] = f"Bearer {_checked_token(token)}"
+        # Without httpx's client around them: what a client adds (redirects, cookies, sessions) no service of streamq asks for.
+        self._connections = _connections(tls, kept=20)
         # Each upload has a connection of its own, see `_Body`.
-        self._uploads = _client(self.url, headers, tls, kept=0)
-        self._new_client = partial(_client, self.url, headers, tls, kept=1)
+        self._uploads = _connections(tls, kept=0)
+        self._new_connection = partial(_connections, tls, kept=1)
 
     async def aclose(self) -> None:
         """Close every connection."""
         try:
-            await self._client.aclose()
+            await self._connections.aclose()
         finally:
             await self._uploads.aclose()
 
@@ -110,13 +111,9 @@ class Transport:
             StreamqError: what the service refused the request with.
             ConnectionLost: no answer came.
         """
-        headers = {"content-type": arrow.CONTENT_TYPE} if body is not None else None
-        timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
-        request = self._client.build_request(method, path, json=asked, content=body, params=params, headers=headers, timeout=timeout)
-        if asked is not None:
-            request.stream = _Whole(request.content)
+        request = self._request(method, path, asked=asked, body=body, params=params, timeout_s=timeout_s)
         with self.failures(lost):
-            response = await self._client.send(request, stream=True) if body is None else await self._upload(request, body)
+            response = await self._connections.handle_async_request(request) if body is None else await self._upload(request, body)
             if not response.is_error or (may_be_absent and response.status_code == httpx.codes.NOT_FOUND):
                 return response
             try:
@@ -124,6 +121,28 @@ class Transport:
             finally:
                 await response.aclose()
         raise self._refusal(response.status_code, text)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        asked: Mapping[str, Any] | None = None,
+        body: AsyncGenerator[bytes] | None = None,
+        params: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> httpx.Request:
+        extensions = {"timeout": httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S).as_dict()}
+        data = b"" if asked is None else json.dumps(asked, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        headers = self._headers
+        if body is not None or data:
+            headers = headers | {"content-type": "application/json" if body is None else arrow.CONTENT_TYPE}
+        request = httpx.Request(
+            method, self.url + path, params=params, headers=headers, content=data if body is None else body, extensions=extensions
+        )
+        if data:
+            request.stream = _Whole(data)
+        return request
 
     async def _upload(self, request: httpx.Request, body: AsyncGenerator[bytes]) -> httpx.Response:
         responses: list[httpx.Response] = []
@@ -138,12 +157,13 @@ class Transport:
     async def _send_watched(self, request: httpx.Request, sent: _Body) -> httpx.Response:
         if not self.url.startswith("https:"):
             request.extensions["trace"] = sent.notice_connection
-            return await self._uploads.send(request, stream=True)
+            return await self._uploads.handle_async_request(request)
         # What a server sends of its own accord behind a handshake is no answer. It is read with the answer to another request.
-        async with self._new_client() as client:
-            sent.connected((await client.get("/healthz", timeout=READING_TIMEOUT_S)).extensions["network_stream"])
+        async with self._new_connection() as connection:
+            first = await _read_whole(connection, self._request("GET", "/healthz", timeout_s=READING_TIMEOUT_S))
+            sent.connected(first.extensions["network_stream"])
             request.extensions["trace"] = sent.notice_other_connection
-            return await client.send(request)
+            return await _read_whole(connection, request)
 
     @contextmanager
     def failures(self, lost: str = "") -> Iterator[None]:
@@ -263,16 +283,25 @@ def _checked_token(token: str) -> str:
     return token
 
 
-def _client(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None, *, kept: int) -> httpx.AsyncClient:
-    """Make a client that keeps so many idle connections."""
-    transport = httpx.AsyncHTTPTransport(
+def _connections(tls: ssl.SSLContext | None, *, kept: int) -> httpx.AsyncHTTPTransport:
+    """Make what connects, and keeps so many idle connections."""
+    return httpx.AsyncHTTPTransport(
         verify=True if tls is None else tls,
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_S),
         retries=CONNECT_RETRIES,
         socket_options=_probes(),
         trust_env=False,
     )
-    return httpx.AsyncClient(base_url=url, headers=headers, transport=transport, trust_env=False)
+
+
+async def _read_whole(connection: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+    """Make a request, and read all of its answer."""
+    response = await connection.handle_async_request(request)
+    try:
+        await response.aread()
+    finally:
+        await response.aclose()
+    return response
 
 
 def _probes() -> list[tuple[int, int, int]]:
