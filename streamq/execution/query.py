@@ -166,6 +166,10 @@ class RunningQuery(ABC):
             self.batches_out += 1
         return batch
 
+    def answer(self, call: Callable[[], None] | None) -> bool:
+        """Wait for what the reader gets next without a task, where that may take long: see `Channel.answer`."""
+        return False
+
     def cancel(self, reason: StreamqError | None = None) -> None:
         """Abort the query. Its reader gets `reason` (QueryCancelled if None); a query that has ended stays as it ended.
 

@@ -133,12 +133,12 @@ class QueryBatchStream:
 
     def answer(self, call: Callable[[], None] | None) -> bool:
         """Wait for the next batch, or the end, without a task: `call()` is called once, in the event loop, when it is there. If it
-        is there now this gives False, and calls nothing. None has nothing called any more.
+        is there now this gives False, and calls nothing; also for a snapshot query, which is not worth it. None takes it back.
 
         Raises:
             StreamNotStarted: before the query has started.
         """
-        return self._started().channel.answer(call)
+        return self._started().answer(call)
 
     async def rows(self) -> AsyncIterator[dict[str, Any]]:
         """Iterate the rows as dicts. Raises as iteration does."""

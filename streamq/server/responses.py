@@ -1,6 +1,7 @@
 """Responses that are streamed: each owns its query, from its start until nothing of it is left.
 
-Whoever is no longer there to read ends the query: a response listens for that while it answers, in the same scope.
+Whoever is no longer there to read ends the query: a response listens for that while it answers, in the same scope. As long as there is
+nothing to send, listening is all that it does.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from contextlib import aclosing
 from typing import TypeVar
 
 import anyio
+import anyio.abc
 import anyio.to_thread
-import pyarrow as pa
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -32,9 +33,6 @@ from streamq.wire.errors import error_record, status_of
 from streamq.wire.pieces import Pieces, cut, length
 
 T = TypeVar("T")
-Patience = Callable[[], Awaitable[float]]
-"""Tells after how many seconds it is to be asked again, or raises what ends the work for a client."""
-
 PIECE_BYTES = 512 << 10
 """What a server is given to send at once. It copies it, and may not be able to stop in the middle of it: larger ones fall out of a
 processor's own cache between one copy and the next, smaller ones cost more steps."""
@@ -59,7 +57,13 @@ class QueryResponse(Response):
         self._service = service
         self._limits = service.limits
         self._format = result
-        self._answering = anyio.CancelScope()
+        self._request: tuple[Scope, Receive, Send]
+        self._tasks: anyio.abc.TaskGroup
+        self._held: HeldBack
+        self._answering: anyio.CancelScope | None = None
+        self._listening: anyio.CancelScope | None = None
+        self._asleep = False
+        self._complete = False
         self._deadline = math.inf
         self._max_bytes: float = math.inf
         self._reason: StreamqError | None = None
@@ -69,50 +73,127 @@ class QueryResponse(Response):
     def end(self, reason: StreamqError) -> None:
         """Stop: the client gets `reason` in place of what is left."""
         self._reason = reason
-        self._answering.cancel()
+        if self._answering is not None:
+            self._answering.cancel()
+        self._wake()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request. Returns when nothing of the query is left."""
+        self._request = scope, receive, send
         try:
             with self._service.answering(self) as began:
-                await while_connected(receive, lambda: self._answer(began, scope, receive, send), self._patience_s)
+                await self._answer_while_connected(began)
         except ClientStalled:
             note(scope, reason=f"the client took nothing for {self._limits.stall_s} s")
         except (ClientDisconnect, OSError):
             note(scope, reason="the client left")
         except StreamqError as error:
-            await self._refuse(error, scope, receive, send)
+            await self._refuse(error)
 
     async def statistics(self) -> QueryStatistics:
         """Tell what the query has done, once it has started."""
         return await self.stream.statistics()
 
-    async def _answer(self, began: Callable[[str], None], scope: Scope, receive: Receive, send: Send) -> None:
+    # The client
+
+    async def _answer_while_connected(self, began: Callable[[str], None]) -> None:
+        """Listen to the client, while another task answers.
+
+        Raises:
+            ClientDisconnect: it has left.
+            ClientStalled: it takes nothing.
+        """
         try:
-            try:
-                await self._start()
-            except (StreamqError, ValueError) as error:
-                await self._refuse(error, scope, receive, send)
-                return
-            query_id = self.stream.query_id
-            began(query_id)
-            note(scope, query_id=query_id)
-            headers = [(b"content-type", self._format.content_type.encode()), (b"cache-control", b"no-store")]
-            headers += [(b"x-streamq-query", query_id.encode()), (b"x-accel-buffering", b"no")]
-            held = HeldBack(send)
-            await held({"type": "http.response.start", "status": 200, "headers": headers})
-            failure = await self._send_result(held)
-            note(scope, bytes_out=self._sent_bytes, error=None if failure is None else type(failure).__name__)
-            told = self._sending_since is None and not self._format.cut_by_errors
-            if failure is None:
-                return
-            if told or scope["http_version"] not in ("1.0", "1.1"):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-            # Else the body is left without an end in HTTP too.
+            with raising_one():
+                async with anyio.create_task_group() as self._tasks:
+                    self._tasks.start_soon(self._answer, began)
+                    try:
+                        await self._listen()
+                    finally:
+                        # Nothing is started in a group that is being left.
+                        self._asleep = False
+                    self._tasks.cancel_scope.cancel()
         finally:
             await self.stream.aclose()
+        if not self._complete:
+            raise ClientDisconnect
 
-    async def _refuse(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _listen(self) -> None:
+        """Return when the client has left."""
+        _, receive, _ = self._request
+        while True:
+            with anyio.CancelScope(deadline=await self._patience()) as self._listening:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                return
+
+    async def _patience(self) -> float:
+        """Tell until when the client may take what it is sent; its query ends when it has taken too long.
+
+        The server cannot always be stopped while it sends. Nothing of the query is left all the same.
+
+        Raises:
+            ClientStalled: it has.
+        """
+        if self._sending_since is None:
+            return math.inf
+        deadline = self._sending_since + self._limits.stall_s
+        if deadline > anyio.current_time():
+            return deadline
+        await self.stream.aclose()
+        raise ClientStalled
+
+    # The answer
+
+    async def _answer(self, began: Callable[[str], None]) -> None:
+        """Start the query, and begin to send its result."""
+        scope, _, send = self._request
+        try:
+            await self._start()
+        except (StreamqError, ValueError) as error:
+            await self._refuse(error)
+            self._leave()
+            return
+        query_id = self.stream.query_id
+        began(query_id)
+        note(scope, query_id=query_id)
+        headers = [(b"content-type", self._format.content_type.encode()), (b"cache-control", b"no-store")]
+        headers += [(b"x-streamq-query", query_id.encode()), (b"x-accel-buffering", b"no")]
+        self._held = HeldBack(send)
+        await self._held({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._go_on(self._held, begins=True)
+
+    async def _go_on(self, send: HeldBack, *, begins: bool = False) -> None:
+        """Send what there is. Unless that is all, `_wake` goes on when there is more."""
+        failure = await self._send_result(send, begins)
+        if self._asleep:
+            return
+        scope, _, send_now = self._request
+        note(scope, bytes_out=self._sent_bytes, error=None if failure is None else type(failure).__name__)
+        told = self._sending_since is None and not self._format.cut_by_errors
+        if failure is not None and (told or scope["http_version"] not in ("1.0", "1.1")):
+            await send_now({"type": "http.response.body", "body": b"", "more_body": False})
+        # Else a body that is not complete is left without an end in HTTP too.
+        self._leave()
+
+    def _leave(self) -> None:
+        self._complete = True
+        self._tasks.cancel_scope.cancel()
+
+    def _sleeps(self, send: HeldBack) -> bool:
+        """Tell whether nothing is to be sent before the query has something."""
+        if send.holds or self._format.keep_alive or self._reason is not None or self._deadline < math.inf:
+            return False
+        self._asleep = self.stream.answer(self._wake)
+        return self._asleep
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._asleep = False
+            self._tasks.start_soon(self._go_on, self._held)
+
+    async def _refuse(self, error: Exception) -> None:
+        scope, receive, send = self._request
         note(scope, error=type(error).__name__)
         await error_response(error)(scope, receive, send)
 
@@ -121,9 +202,9 @@ class QueryResponse(Response):
         limits = self._limits
         if limits.max_query_s is not None:
             self._deadline = anyio.current_time() + limits.max_query_s
-        with self._endable():
+        with self._endable() as answering:
             await self.stream.start()
-        if self._answering.cancel_called:
+        if answering.cancel_called:
             raise self._why_ended()
         if limits.max_query_s is None and limits.max_result_bytes is None:
             return
@@ -132,14 +213,18 @@ class QueryResponse(Response):
         elif limits.max_result_bytes is not None:
             self._max_bytes = limits.max_result_bytes
 
-    async def _send_result(self, send: HeldBack) -> Exception | None:
-        """Send the whole result, or an error in place of its end; gives that error."""
+    async def _send_result(self, send: HeldBack, begins: bool) -> Exception | None:
+        """Send the result until there is nothing to send, or an error in place of its end; gives that error."""
         try:
             with self._endable():
-                await self._send_pieces(send, [await self._begin()])
+                if begins:
+                    await self._send_pieces(send, [await self._begin()])
                 # A client for whom nothing comes costs nothing of what came before: no batch is named here.
-                while await self._send_next(send):
+                while not self._sleeps(send) and await self._send_next(send):
                     pass
+                if self._asleep:
+                    self._answering = None
+                    return None
                 await self._send_pieces(send, [self._format.end(await self.stream.statistics(), self.stream.progress)], last=True)
                 return None
             error: Exception = self._why_ended()
@@ -160,8 +245,15 @@ class QueryResponse(Response):
         return self._format.begin(self.stream)
 
     async def _send_next(self, send: HeldBack) -> bool:
-        """Send the next batch; False at the end."""
-        batch = await self._next(send)
+        """Send the next batch; False at the end. One that does not come soon is left for the next call, and the client hears that all is
+        well.
+        """
+        quiet_s = self._limits.keep_alive_s if self._format.keep_alive else math.inf
+        with anyio.move_on_after(HOLD_S if send.holds else quiet_s) as waiting:
+            batch = await anext(self.stream, None)
+        if waiting.cancelled_caught:
+            await (self._release(send) if send.holds else self._send_pieces(send, [self._format.keep_alive]))
+            return True
         if batch is None:
             return False
         progress = self.stream.progress
@@ -171,18 +263,6 @@ class QueryResponse(Response):
             pieces = self._format.batch(batch, progress)
         await self._send_pieces(send, pieces)
         return True
-
-    async def _next(self, send: HeldBack) -> pa.RecordBatch | None:
-        """Give the next batch, None at the end. While it is waited for, the client hears from time to time that all is well."""
-        if send.holds:
-            with anyio.move_on_after(HOLD_S):
-                return await anext(self.stream, None)
-            await self._release(send)
-        quiet_s = self._limits.keep_alive_s if self._format.keep_alive else math.inf
-        while True:
-            with anyio.move_on_after(quiet_s):
-                return await anext(self.stream, None)
-            await self._send_pieces(send, [self._format.keep_alive])
 
     def _endable(self) -> anyio.CancelScope:
         """Give a scope that ends at the deadline, and by `end()`."""
@@ -203,35 +283,24 @@ class QueryResponse(Response):
         if self._sent_bytes > self._max_bytes:
             raise ResourceLimit(f"the result is larger than the {self._max_bytes:,} bytes that this service gives (max_result_bytes)")
         for data in cut(pieces, PIECE_BYTES):
-            self._sending_since = anyio.current_time()
+            self._begin_sending()
             await send({"type": "http.response.body", "body": data, "more_body": True})
         if last:
-            self._sending_since = anyio.current_time()
+            self._begin_sending()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         self._sending_since = None
 
     async def _release(self, send: HeldBack) -> None:
         """Send what was held back."""
-        self._sending_since = anyio.current_time()
+        self._begin_sending()
         await send.release()
         self._sending_since = None
 
-    async def _patience_s(self) -> float:
-        """Tell how long the client may still take before it is to be asked again; its query ends when it has taken too long.
-
-        The server cannot always be stopped while it sends. Nothing of the query is left all the same.
-
-        Raises:
-            ClientStalled: it has taken nothing for too long.
-        """
-        stall_s = self._limits.stall_s
-        if self._sending_since is None:
-            return stall_s
-        left_s = self._sending_since + stall_s - anyio.current_time()
-        if left_s > 0:
-            return left_s
-        await self.stream.aclose()
-        raise ClientStalled
+    def _begin_sending(self) -> None:
+        self._sending_since = anyio.current_time()
+        # Set once for many sends: who listens looks when the last of them began. Of a client for whom nothing comes nobody looks.
+        if self._listening is not None and self._listening.deadline == math.inf:
+            self._listening.deadline = self._sending_since + self._limits.stall_s
 
 
 class ClientStalled(Exception):
@@ -250,7 +319,7 @@ def error_response(error: Exception, status: int | None = None) -> JSONResponse:
     return JSONResponse(error_record(error), status, _HEADERS.get(status))
 
 
-async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]], patience_s: Patience | None = None) -> T:
+async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]]) -> T:
     """Do something for a client, whose whole request has been read, for as long as it is there.
 
     Raises:
@@ -259,7 +328,7 @@ async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]], pa
     results: list[T] = []
     with raising_one():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_cancel_on_disconnect, receive, tasks.cancel_scope, patience_s or _for_ever)
+            tasks.start_soon(_cancel_on_disconnect, receive, tasks.cancel_scope)
             results.append(await work())
             tasks.cancel_scope.cancel()
     if not results:
@@ -302,13 +371,7 @@ async def read_body(request: Request, max_bytes: int, stall_s: float) -> bytes:
             pieces.append(piece)
 
 
-async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope, patience_s: Patience) -> None:
-    while True:
-        with anyio.move_on_after(await patience_s()):
-            if (await receive())["type"] == "http.disconnect":
-                scope.cancel()
-                return
-
-
-async def _for_ever() -> float:
-    return math.inf
+async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

@@ -85,6 +85,10 @@ class ContinuousQuery(RunningQuery):
             self._progress = self._sent.pop(0)
         return batch
 
+    def answer(self, call: Callable[[], None] | None) -> bool:
+        """Wait for the next batch or the end without a task. See `Channel.answer`."""
+        return self.channel.answer(call)
+
     def progress(self, complete: bool) -> Progress:
         """Tell where the batch last handed over stands."""
         return self._progress
