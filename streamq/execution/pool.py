@@ -102,7 +102,7 @@ class _Seat:
 
 
 class Pool(ABC):
-    """Workers of one kind, behind the interface of `WorkerPool`."""
+    """Workers of one kind, behind the interface of `WorkerPool`. Each is started for its first job, and again when it has died."""
 
     kind: Literal["process", "thread"]
 
@@ -128,12 +128,6 @@ class Pool(ABC):
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._take_reports, name=f"streamq: {self.kind} pool")
-        try:
-            for seat in self._seats:
-                self._start(seat)
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

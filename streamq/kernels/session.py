@@ -11,6 +11,7 @@ import errno
 import re
 import threading
 from contextlib import AbstractContextManager, ExitStack
+from functools import cached_property
 from typing import Self
 
 import duckdb
@@ -38,18 +39,21 @@ class Interrupted(QueryError):
 
 
 class Session:
-    """Owns a DuckDB instance that uses at most `memory_bytes` and spills into `directory`."""
+    """Owns a DuckDB instance that uses at most `memory_bytes` and spills into `directory`. It is opened with its first cursor."""
 
     def __init__(self, memory_bytes: int, directory: str) -> None:
         self._memory_bytes = memory_bytes
         self._directory = directory
-        self._instance = duckdb.connect(
+
+    @cached_property
+    def _instance(self) -> duckdb.DuckDBPyConnection:
+        instance = duckdb.connect(
             ":memory:",
             config={
                 "threads": 1,
                 "async_threads": 0,  # reading is left to the worker's thread: to hand files' pages over costs more than to copy them
-                "memory_limit": f"{memory_bytes}B",
-                "temp_directory": directory,
+                "memory_limit": f"{self._memory_bytes}B",
+                "temp_directory": self._directory,
                 "preserve_insertion_order": True,
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
@@ -57,8 +61,9 @@ class Session:
                 "python_enable_replacements": False,
             },
         )
-        self._instance.execute("SET GLOBAL TimeZone = 'UTC'")
-        self._instance.execute("SET GLOBAL parquet_metadata_cache = true")
+        instance.execute("SET GLOBAL TimeZone = 'UTC'")
+        instance.execute("SET GLOBAL parquet_metadata_cache = true")
+        return instance
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Open a connection of its own to the instance. It keeps the instance alive until it is closed."""
@@ -72,8 +77,9 @@ class Session:
         return Session(self._memory_bytes, self._directory)
 
     def close(self) -> None:
-        """Close the instance. Open cursors are closed by whoever opened them."""
-        self._instance.close()
+        """Close the instance, if it is open. Cursors are closed by whoever opened them."""
+        if "_instance" in vars(self):
+            self._instance.close()
 
     def __enter__(self) -> Self:
         return self
