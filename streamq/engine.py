@@ -236,26 +236,25 @@ class EmbeddedDatabase(Database):
             deadline = anyio.current_time() + asked.timeout if asked.timeout is not None else float("inf")
             with anyio.CancelScope(deadline=deadline), bounded_depth(asked.sql):
                 begun = await self._in_thread(_begun, self._planner, asked)
-                if isinstance(begun, Select):
+                if isinstance(begun, PlannedContinuous):
                     return await self._start_continuous(asked, begun, deadline)
                 return await self._start(await self._planned(begun), asked.batch_rows, deadline, asked.timeout)
             raise QueryTimeout(f"the query did not start within its timeout of {asked.timeout} s")
 
         return QueryBatchStream(start, self._host.drop)
 
-    async def _start_continuous(self, asked: AskedQuery, select: Select, deadline: float) -> ContinuousQuery:
-        planned = await self._in_thread(self._planner.plan_continuous, select, asked.params, asked.partitions)
+    async def _start_continuous(self, asked: AskedQuery, planned: PlannedContinuous, deadline: float) -> ContinuousQuery:
         opened = await self._in_thread(_unopened, planned, self._catalog, self._host, asked.batch_rows, asked.epoch_rows)
-        return await self._follow(opened, select, deadline, asked.timeout, asked.progress)
+        return await self._follow(opened, deadline, asked.timeout, asked.progress)
 
-    async def _follow(self, opened: OpenedQuery, select: Select, deadline: float, timeout: float | None, progress: bool) -> ContinuousQuery:
+    async def _follow(self, opened: OpenedQuery, deadline: float, timeout: float | None, progress: bool) -> ContinuousQuery:
         from streamq.streaming.query import ContinuousQuery, ContinuousRequest
 
         try:
             await self._in_thread(opened.open)
             # No await from here on: from its launch, the query closes what is open.
             host = self._host
-            request = ContinuousRequest(self._new_id(), select.written or select.sql, opened, deadline, timeout, progress, host.pool)
+            request = ContinuousRequest(self._new_id(), opened.planned.sql, opened, deadline, timeout, progress, host.pool)
             return host.launch(ContinuousQuery(request, host.waiting, host.epoch_limiter, host.query_ended))
         except BaseException:
             opened.close()
@@ -333,7 +332,7 @@ class EmbeddedDatabase(Database):
                 hint="use EXPLAIN, and `await stream.statistics()` of the running query",
             )
         opened = await self._in_thread(_unopened, planned, self._catalog, self._host, 32_768, None)
-        query = await self._follow(opened, select, float("inf"), None, progress=False)
+        query = await self._follow(opened, float("inf"), None, progress=False)
         try:
             return await analyze_continuous(planned, query)
         finally:
@@ -346,11 +345,11 @@ class EmbeddedDatabase(Database):
         return await self._host.inserts.write(convert)
 
 
-def _begun(planner: Planner, asked: AskedQuery) -> PlannedQuery | QueryAtCut | Select:
-    """Parse a query, and plan it as far as that goes without waiting: a continuous one not at all."""
+def _begun(planner: Planner, asked: AskedQuery) -> PlannedQuery | QueryAtCut | PlannedContinuous:
+    """Parse a query, and plan it as far as that goes without waiting."""
     query = planner.prepare(asked.sql)
     if is_continuous(query.select) and not asked.snapshot:
-        return query.select
+        return planner.follow(query, asked.params, asked.partitions)
     return _planned_at_once(planner, query, asked.params, asked.partitions)
 
 

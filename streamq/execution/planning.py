@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from threading import Lock
 
 import pyarrow as pa
 
@@ -21,11 +22,15 @@ from streamq.plan.pruning import PlannedScan, plan_scans
 from streamq.plan.relations import RelationSnapshot
 from streamq.sql.bind import bind_query
 from streamq.sql.binder import Binder
+from streamq.sql.catalog import CatalogView
 from streamq.sql.logical import BoundQuery
 from streamq.sql.prepared import PreparedSelect, PreparedSelects
 from streamq.sql.statements import Parameters, Select
 from streamq.storage.catalog import Catalog
 from streamq.storage.cut import Cut
+
+MOST_FOLLOWED = 64
+"""So many plans of continuous queries are kept for those who follow the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,9 @@ class PlannedQuery:
 
 @dataclass(frozen=True, slots=True)
 class PlannedContinuous:
-    """A bound query with EMIT as a dataflow, in how many partitions that will run, and where these are."""
+    """A bound query with EMIT as a dataflow, in how many partitions that will run, and where these are. `sql` is its whole text."""
 
+    sql: str
     bound: BoundQuery
     dataflow: Dataflow
     partitions: int
@@ -69,6 +75,8 @@ class Planner:
         self._binder = Binder()
         self._prepared = PreparedSelects()
         self._describer = Describer()
+        self._followed: dict[tuple[str, int | None], tuple[CatalogView, PlannedContinuous]] = {}
+        self._following = Lock()
 
     def close(self) -> None:
         """Give back what binding holds."""
@@ -90,7 +98,31 @@ class Planner:
             SqlError: it cannot be run as written.
         """
         catalog = self._catalog.infos()
-        bound = bind_query(select, catalog, parameters, binder=self._binder)
+        return self._plan_dataflow(select, bind_query(select, catalog, parameters, binder=self._binder), catalog, partitions)
+
+    def follow(self, query: PreparedSelect, parameters: Parameters = None, partitions: int | None = None) -> PlannedContinuous:
+        """Do the same for a query that may come again: while the relations are the same, all that follow it have one plan.
+
+        Raises:
+            SqlError: it cannot be run as written.
+        """
+        catalog = self._catalog.infos()
+        bound = query.bind(catalog, parameters, self._binder)
+        if bound.parameters or bound.by_value is None:
+            return self._plan_dataflow(query.select, bound, catalog, partitions)
+        key = query.select.written, partitions
+        with self._following:
+            known = self._followed.get(key)
+        if known is not None and known[0] is catalog:
+            return known[1]
+        planned = self._plan_dataflow(query.select, bound, catalog, partitions)
+        with self._following:
+            self._followed[key] = catalog, planned
+            while len(self._followed) > MOST_FOLLOWED:
+                del self._followed[next(iter(self._followed))]
+        return planned
+
+    def _plan_dataflow(self, select: Select, bound: BoundQuery, catalog: CatalogView, partitions: int | None) -> PlannedContinuous:
         options = dict(bound.options)
         _, target = self._partitions(options, partitions)
         executor = choose_continuous_executor(wanted=self._executor(options, select))
@@ -99,7 +131,9 @@ class Planner:
         def describe(sql: str, inputs: Mapping[str, pa.Schema]) -> pa.Schema:
             return self._describer.describe(sql, inputs, values)
 
-        return PlannedContinuous(bound, plan_continuous(bound, catalog, partitions=target, describe=describe), target, executor)
+        return PlannedContinuous(
+            select.written or select.sql, bound, plan_continuous(bound, catalog, partitions=target, describe=describe), target, executor
+        )
 
     def prepare(self, sql: str) -> PreparedSelect:
         """Parse the text of one query, if it was not lately. What is bound and planned is always right for the relations as they are.

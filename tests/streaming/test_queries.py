@@ -400,3 +400,17 @@ async def test_explain_describes_a_continuous_query(db: streamq.Database) -> Non
 
 def _at(second: int) -> Any:
     return pa.scalar(second * 1_000_000, pa.timestamp("us")).as_py()
+
+
+async def test_a_plan_that_many_follow_is_that_of_the_relations_as_they_are(db: streamq.Database) -> None:
+    """The same text means something else once a relation has other columns, or other clauses follow it."""
+    for columns in ("n BIGINT", "n VARCHAR, m BIGINT"):
+        await db.execute(f"CREATE SOURCE again ({columns})")
+        for _ in range(2):
+            async with db.query("SELECT * FROM again EMIT CHANGES") as stream:
+                assert len(stream.schema) == columns.count(",") + 1
+            async with db.query("SELECT count(*) AS c FROM again EMIT FINAL") as stream:
+                assert stream.changelog == "append"
+            async with db.query("SELECT count(*) AS c FROM again EMIT CHANGES") as stream:
+                assert stream.changelog == "upsert"
+        await db.execute("DROP SOURCE again")
