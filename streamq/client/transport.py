@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
@@ -13,20 +12,15 @@ from typing import Any
 import anyio
 import httpx
 
+from streamq.client.connections import Connections
 from streamq.errors import ConnectionLost, StreamqError
 from streamq.flow.scopes import raising_one
 from streamq.wire import arrow
 from streamq.wire.errors import error_of
 
 CONNECT_TIMEOUT_S = 5.0
-CONNECT_RETRIES = 2
-"""A service that is being started again is there a moment later. Nothing has been sent before there is a connection."""
 READING_TIMEOUT_S = 60.0
 """What only reads what a service knows is answered at once. Queries and writes may take days."""
-KEEP_ALIVE_S = 5.0
-"""Shorter than servers keep an idle connection: none is reused that is just being closed."""
-PROBE_AFTER_S = 60
-"""A service whose machine has gone says nothing: after so long a silence it is asked whether it is there."""
 
 
 class Transport:
@@ -44,10 +38,10 @@ class Transport:
         if token is not None:
             self._headers["authorization"] = f"Bearer {_checked_token(token)}"
         # Without httpx's client around them: what a client adds (redirects, cookies, sessions) no service of streamq asks for.
-        self._connections = _connections(tls, kept=20)
+        self._connections = Connections(tls, kept=20)
         # Each upload has a connection of its own, see `_Body`.
-        self._uploads = _connections(tls, kept=0)
-        self._new_connection = partial(_connections, tls, kept=1)
+        self._uploads = Connections(tls, kept=0)
+        self._new_connection = partial(Connections, tls, kept=1)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -283,18 +277,7 @@ def _checked_token(token: str) -> str:
     return token
 
 
-def _connections(tls: ssl.SSLContext | None, *, kept: int) -> httpx.AsyncHTTPTransport:
-    """Make what connects, and keeps so many idle connections."""
-    return httpx.AsyncHTTPTransport(
-        verify=True if tls is None else tls,
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_S),
-        retries=CONNECT_RETRIES,
-        socket_options=_probes(),
-        trust_env=False,
-    )
-
-
-async def _read_whole(connection: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+async def _read_whole(connection: Connections, request: httpx.Request) -> httpx.Response:
     """Make a request, and read all of its answer."""
     response = await connection.handle_async_request(request)
     try:
@@ -302,10 +285,3 @@ async def _read_whole(connection: httpx.AsyncHTTPTransport, request: httpx.Reque
     finally:
         await response.aclose()
     return response
-
-
-def _probes() -> list[tuple[int, int, int]]:
-    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    # Whose names are not the same on all systems.
-    idle = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
-    return options if idle is None else [*options, (socket.IPPROTO_TCP, idle, PROBE_AFTER_S)]
