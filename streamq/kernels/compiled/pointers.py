@@ -12,6 +12,8 @@ from typing import Any, cast
 import numba
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 from numba.extending import intrinsic
 
 _WORD = ir.IntType(64)
@@ -22,9 +24,20 @@ _compile = cast("Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]
 """Its annotations know fewer options than it takes."""
 
 
+class _KeptCode(FunctionCache):
+    """Machine code on disk. To load some starts what it runs on, but not what numba compiles with: that takes many times as long."""
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        rtsys.initialize(target)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(signature, target)  # type: ignore[no-untyped-call]
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a loop at its first call, without the interpreter lock; machine code is kept on disk for later processes."""
-    return _compile(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+    loop: Any = _compile(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+    loop._cache = _KeptCode(function)  # type: ignore[no-untyped-call]
+    return cast("Callable[..., Any]", loop)
 
 
 def part(function: Callable[..., Any]) -> Callable[..., Any]:
