@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from threading import Lock
 from typing import Any
 
 import duckdb
@@ -18,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+MOST_KNOWN = 256
+"""So many queries are remembered: one takes a few kilobytes."""
 Json = Any
 """A part of the parsed text: what it is is seen by matching it."""
 _COMPARISONS: Mapping[str, Callable[..., pa.Array]] = {
@@ -76,12 +79,15 @@ class _Rows:
     conditions: tuple[_Value, ...] = ()
 
 
+_Asked = tuple[str, tuple[tuple[str, pa.Schema], ...]]
+
+
 class _NotDirect(Exception):
     """DuckDB must compute it."""
 
 
 class Direct:
-    """A query over one table, row by row, made by `direct`."""
+    """A query over one table, row by row, made by `direct`. May be used from several threads."""
 
     def __init__(self, rows: _Rows) -> None:
         self._schema = pa.schema([(name, value.type) for name, value in rows.columns])
@@ -94,6 +100,26 @@ class Direct:
             kept = reduce(pc.and_kleene, [condition.of(rows) for condition in self._rows.conditions])
             rows = rows.select(self._reads).filter(kept)
         return pa.RecordBatch.from_arrays([value.of(rows) for _, value in self._rows.columns], schema=self._schema)
+
+
+class DirectQueries:
+    """The queries that were found to need no DuckDB, for whoever asks for the same again. May be used from several threads."""
+
+    def __init__(self) -> None:
+        self._known: dict[_Asked, Direct] = {}
+        self._lock = Lock()
+
+    def get(self, sql: str, inputs: Mapping[str, pa.Schema]) -> Direct | None:
+        """Give what computes a query, if that is known."""
+        with self._lock:
+            return self._known.get((sql, tuple(inputs.items())))
+
+    def keep(self, sql: str, inputs: Mapping[str, pa.Schema], found: Direct) -> None:
+        """Remember what computes a query."""
+        with self._lock:
+            self._known[sql, tuple(inputs.items())] = found
+            while len(self._known) > MOST_KNOWN:
+                del self._known[next(iter(self._known))]
 
 
 def direct(connection: duckdb.DuckDBPyConnection, sql: str, inputs: Mapping[str, pa.Schema]) -> Direct | None:

@@ -8,7 +8,7 @@ can have, is parsed each time. Simple queries of one table are computed without 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import duckdb
 import pyarrow as pa
@@ -22,12 +22,28 @@ MOST_ROWS = 1 << 30
 VIEW = '"#query"'
 
 
+class Prepared(Protocol):
+    """One SQL query over named tables and `$name` parameters, made by `Evaluator.prepare`."""
+
+    def __call__(self, inputs: Mapping[str, pa.RecordBatch | pa.Table], values: Mapping[str, object]) -> pa.RecordBatch:
+        """Run the query over `inputs` (tables that are not named have no rows), with those of `values` that its text names.
+
+        The result's rows are in the order in which DuckDB gives them: that of the input where the query goes row by row.
+
+        Raises:
+            DataError: an expression failed on a row.
+            ResourceLimit: memory or disk ran out, or the result is too large for one batch.
+        """
+
+
 class Evaluator:
     """Prepares SQL on a session. Belongs to one thread at a time, as does all that it prepared."""
 
+    __slots__ = ("_prepared", "_session")
+
     def __init__(self, session: Session | SharedSession) -> None:
         self._session = session
-        self._prepared: list[Prepared] = []
+        self._prepared: list[_InDuckDB] = []
 
     def prepare(self, sql: str, inputs: Mapping[str, pa.Schema], what: str) -> Prepared:
         """Prepare `sql` over tables named as in `inputs`; `what` says, in errors, what it is for.
@@ -35,9 +51,16 @@ class Evaluator:
         Raises:
             QueryError: DuckDB does not accept the text.
         """
-        prepared = Prepared(self._session.cursor(), sql, inputs, what)
-        self._prepared.append(prepared)
-        return prepared
+        known = self._session.direct_queries
+        found = known.get(sql, inputs)
+        if found is None:
+            prepared = _InDuckDB(self._session.cursor(), sql, inputs, what)
+            found = prepared.direct
+            if found is None:
+                self._prepared.append(prepared)
+                return prepared
+            known.keep(sql, inputs, found)
+        return _Direct(found, what)
 
     def interrupt(self) -> None:
         """Stop what runs now, from another thread. What is idle does not notice."""
@@ -57,8 +80,27 @@ class Evaluator:
         self.close()
 
 
-class Prepared:
-    """One SQL query over named tables and `$name` parameters, made by `Evaluator.prepare`."""
+class _Direct:
+    """A query that Arrow computes."""
+
+    __slots__ = ("_compute", "_what")
+
+    def __init__(self, compute: Direct, what: str) -> None:
+        self._compute = compute
+        self._what = what
+
+    def __call__(self, inputs: Mapping[str, pa.RecordBatch | pa.Table], values: Mapping[str, object]) -> pa.RecordBatch:
+        (rows,) = inputs.values()
+        try:
+            return self._compute(rows if isinstance(rows, pa.RecordBatch) else _single(rows, self._what))
+        except (pa.ArrowException, OSError, MemoryError) as error:
+            raise translate(error, self._what) from error
+
+
+class _InDuckDB:
+    """A query that DuckDB computes; `direct` is what Arrow can do in its place, and then nothing of it is open."""
+
+    __slots__ = ("_connection", "_parameters", "_relation", "_slots", "_sql", "_values", "_what", "direct")
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, sql: str, inputs: Mapping[str, pa.Schema], what: str) -> None:
         self._connection: duckdb.DuckDBPyConnection | None = connection
@@ -67,7 +109,7 @@ class Prepared:
         self._slots = {name: _Slot(schema) for name, schema in inputs.items()}
         for name, slot in self._slots.items():
             connection.register(name, slot)
-        self._direct: Direct | None = None
+        self.direct: Direct | None = None
         self._relation: Any = None
         self._values: dict[str, tuple[type, object]] = {}
         try:
@@ -75,28 +117,17 @@ class Prepared:
             if not self._parameters:
                 connection.execute(f"CREATE TEMP VIEW {VIEW} AS {sql}")
                 self._sql = f"FROM {VIEW}"
-            self._direct = direct(connection, sql, inputs)
+            self.direct = direct(connection, sql, inputs)
         except duckdb.Error as error:
             self.close()
             raise translate(error, what) from error
-        if self._direct is not None:
+        if self.direct is not None:
             self.close()
 
     def __call__(self, inputs: Mapping[str, pa.RecordBatch | pa.Table], values: Mapping[str, object]) -> pa.RecordBatch:
-        """Run the query over `inputs` (tables that are not named have no rows), with those of `values` that its text names.
-
-        The result's rows are in the order in which DuckDB gives them: that of the input where the query goes row by row.
-
-        Raises:
-            DataError: an expression failed on a row.
-            ResourceLimit: memory or disk ran out, or the result is too large for one batch.
-        """
         for name, rows in inputs.items():
             self._slots[name].rows = rows
         try:
-            match list(inputs.values()):
-                case [rows] if self._direct is not None:
-                    return self._direct(rows if isinstance(rows, pa.RecordBatch) else _single(rows, self._what))
             return _single(self._bound(values).to_arrow_table(MOST_ROWS), self._what)
         except (duckdb.Error, pa.ArrowException, OSError, MemoryError) as error:
             raise translate(error, self._what) from error

@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from streamq.errors import DataError, QueryError, ResourceLimit, SourceError, StreamqError
+from streamq.kernels.direct import DirectQueries
 
 STREAMING_BUFFER = "1MB"
 """What a paused cursor holds back. DuckDB's default is ten times that, which many open jobs would multiply."""
@@ -42,6 +43,7 @@ class Session:
     """Owns a DuckDB instance that uses at most `memory_bytes` and spills into `directory`. It is opened with its first cursor."""
 
     def __init__(self, memory_bytes: int, directory: str) -> None:
+        self.direct_queries = DirectQueries()
         self._memory_bytes = memory_bytes
         self._directory = directory
 
@@ -95,6 +97,7 @@ class SharedSession:
     """
 
     def __init__(self, memory_bytes: int, directory: AbstractContextManager[str]) -> None:
+        self.direct_queries = DirectQueries()
         self._memory_bytes = memory_bytes
         self._directory = directory
         self._session: Session | None = None
