@@ -13,6 +13,8 @@ from streamq.plan.dataflow import INPUT, Map
 class MapOperator(Stateless):
     """Gives what the SQL makes of each changed row, with that row's weight."""
 
+    __slots__ = ("_id", "_parameters", "_schema", "_sql", "_weighted")
+
     def __init__(self, node: Map, context: OperatorContext) -> None:
         (schema,), (self._weighted,) = context.schemas, context.retracts
         self._id, self._schema = node.id, node.schema

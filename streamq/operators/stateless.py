@@ -8,6 +8,8 @@ from streamq.operators.base import State
 class Stateless:
     """An operator that remembers nothing from one epoch to the next."""
 
+    __slots__ = ()
+
     @property
     def state_rows(self) -> int:
         return 0

@@ -28,6 +28,8 @@ GROWTH = 2
 class ChangeWriter:
     """Makes batches of a query's changes. `schema` is theirs."""
 
+    __slots__ = ("_batch_rows", "_columns", "_net_rows", "_ready", "_rows", "_waiting", "changelog", "key", "schema")
+
     def __init__(self, dataflow: Dataflow, batch_rows: int) -> None:
         self.changelog: Changelog = dataflow.changelog
         self.key = dataflow.key

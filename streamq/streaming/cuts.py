@@ -20,7 +20,7 @@ FULL_ROWS = EPOCH_ROWS // 4 * 3
 """An epoch of so many rows is not filled up from a feed that it has rows of: to put two batches together copies both."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Inlet:
     """A feed and what its rows are for.
 

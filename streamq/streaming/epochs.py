@@ -58,6 +58,11 @@ class EpochReport:
 class Epochs:
     """The epochs of one query. Used by one thread at a time; `report` may be read from any."""
 
+    __slots__ = (
+        "_arrived", "_before", "_dataflow", "_emitted", "_first", "_inlets", "_late", "_max_rows", "_pace", "_partitions", "_reads",
+        "_steady_s", "_taken_over", "_tracker", "_wall_us", "_whole", "_writer", "ended", "report",
+    )  # fmt: skip
+
     def __init__(
         self,
         dataflow: Dataflow,

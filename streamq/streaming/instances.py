@@ -44,11 +44,14 @@ class NodeStatistics:
 class Instance:
     """An operator and its mail: by edge, what each partition has sent it in this epoch."""
 
+    __slots__ = ("_busy_s", "_inputs", "_mail", "_node", "_partitions", "_rows_in", "_rows_out", "operator")
+
     def __init__(self, node: str, operator: Operator, inputs: Sequence[pa.Schema], partitions: int) -> None:
         self.operator = operator
         self._node = node
         self._inputs = inputs
-        self._mail: list[list[Delta | None]] = [[None] * partitions for _ in inputs]
+        self._partitions = partitions
+        self._mail: list[list[Delta | None]] = self._empty_mail()
         self._rows_in = 0
         self._rows_out = 0
         self._busy_s = 0.0
@@ -60,7 +63,10 @@ class Instance:
     def process(self, epoch: Epoch) -> Delta:
         """Have the operator take what was sent, in the order of the senders."""
         started = time.perf_counter()
-        inputs = [self._collect(place, schema) for place, schema in enumerate(self._inputs)]
+        mail, self._mail = self._mail, self._empty_mail()
+        inputs = [
+            concatenated(schema, [delta for delta in sent if delta is not None]) for schema, sent in zip(self._inputs, mail, strict=True)
+        ]
         output = self.operator.process(inputs, epoch)
         self._rows_in += sum(delta.num_rows for delta in inputs)
         self._rows_out += output.num_rows
@@ -72,7 +78,5 @@ class Instance:
         operator = self.operator
         return NodeStatistics(self._node, self._rows_in, self._rows_out, operator.state_rows, operator.state_bytes, self._busy_s)
 
-    def _collect(self, place: int, schema: pa.Schema) -> Delta:
-        sent = [delta for delta in self._mail[place] if delta is not None]
-        self._mail[place] = [None] * len(self._mail[place])
-        return concatenated(schema, sent)
+    def _empty_mail(self) -> list[list[Delta | None]]:
+        return [[None] * self._partitions for _ in self._inputs]

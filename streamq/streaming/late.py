@@ -17,6 +17,8 @@ from streamq.storage.feeds import WATERMARK
 class LateRowCounter:
     """Looks through what the reads of a query get. With `into`, late rows are also given to that, by relation."""
 
+    __slots__ = ("_into", "_late", "_parameters", "_queries", "rows")
+
     def __init__(self, dataflow: Dataflow, evaluator: Evaluator, into: Callable[[pa.RecordBatch], None] | None) -> None:
         reads = {node.id: node for node in dataflow.nodes if isinstance(node, Read)}
         self._late = dataflow.late

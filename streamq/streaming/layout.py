@@ -33,6 +33,8 @@ class Sending:
 class Layout:
     """The instances of every node of a dataflow in a number of partitions."""
 
+    __slots__ = ("_consumers", "nodes", "output", "partitions", "stages", "widths")
+
     def __init__(self, dataflow: Dataflow, partitions: int) -> None:
         self.nodes: Mapping[str, Node] = {node.id: node for node in dataflow.nodes}
         self.output = dataflow.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -29,11 +30,20 @@ from streamq.streaming.processes import ProcessPartitions
 from streamq.streaming.saved import SavedQuery, check_plan, fingerprint
 
 
+class _Closeable(Protocol):
+    def close(self) -> None: ...
+
+
 class OpenedQuery:
     """Opens everything in `open`, and gives it back in `close`, which may be called at any time and more than once.
 
     What needs DuckDB computes in `session`. `keeps` is the materialized view that the query keeps, if it does.
     """
+
+    __slots__ = (
+        "_catalog", "_config", "_epoch_rows", "_evaluators", "_opened", "_session", "epochs", "feeds", "keeps", "pace", "partitions",
+        "planned", "writer",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -51,6 +61,8 @@ class OpenedQuery:
         self.feeds: list[Feed] = []
         self.writer = ChangeWriter(planned.dataflow, batch_rows)
         self.partitions: Partitions
+        self._evaluators: list[Evaluator] = []
+        self._opened: list[_Closeable] = []
         self.epochs: Epochs
         self.pace: Pace
         self._catalog = catalog
@@ -58,7 +70,6 @@ class OpenedQuery:
         self._session = session
         asked = planned.dataflow.continuous.epoch_rows
         self._epoch_rows = asked if asked is not None else epoch_rows
-        self._open = ExitStack()
 
     def open(self, saved: SavedQuery | None = None) -> None:
         """Take the cut, and make an operator for every node in every partition that is in this process. With `saved`, go on from there.
@@ -70,11 +81,12 @@ class OpenedQuery:
         if saved is not None:
             check_plan(saved.plan, fingerprint(self.planned.dataflow))
         with ExitStack() as stack:
-            inlets = self._open_feeds(stack, {} if saved is None else saved.bookmarks)
+            stack.callback(self.close)
+            inlets = self._open_feeds({} if saved is None else saved.bookmarks)
             self.pace = self._open_pace()
-            evaluators = self._open_evaluators(stack)
-            self.partitions = self._open_partitions(stack, evaluators)
-            late = LateRowCounter(self.planned.dataflow, evaluators[0], self._late_rows_into())
+            self._open_evaluators()
+            self._open_partitions()
+            late = LateRowCounter(self.planned.dataflow, self._evaluators[0], self._late_rows_into())
             self.epochs = Epochs(
                 _bounded(self.planned.dataflow, self._config.max_state_bytes),
                 inlets,
@@ -86,13 +98,16 @@ class OpenedQuery:
             )
             if saved is not None:
                 self.epochs.resume(saved)
-            self._open = stack.pop_all()
+            stack.pop_all()
 
     def close(self) -> None:
         """Give everything back. Nothing of it may be in use."""
-        self._open.close()
+        opened, self._opened = self._opened, []
+        with ExitStack() as stack:
+            for each in opened:
+                stack.callback(each.close)
 
-    def _open_feeds(self, stack: ExitStack, bookmarks: Mapping[str, Bookmark]) -> list[Inlet]:
+    def _open_feeds(self, bookmarks: Mapping[str, Bookmark]) -> list[Inlet]:
         """Open one feed for each relation, so that all reads of it see the same rows in an epoch."""
         dataflow = self.planned.dataflow
         looked_up = _looked_up(dataflow.nodes)
@@ -105,8 +120,7 @@ class OpenedQuery:
         wanted = {name: Wanted(nodes[0].scan.relation, _columns(nodes), start, after.get(name)) for name, nodes in reads.items()}
         opened = self._catalog.open_feeds(wanted)
         self.feeds = [opened[name] for name in reads]
-        for feed in self.feeds:
-            stack.callback(feed.close)
+        self._opened += self.feeds
         return [
             Inlet(
                 feed,
@@ -125,27 +139,29 @@ class OpenedQuery:
             return AsWritten(lambda: self._catalog.sequence)
         return ByCuts(self._catalog.commits, self.feeds, self.keeps)
 
-    def _open_evaluators(self, stack: ExitStack) -> list[Evaluator]:
+    def _open_evaluators(self) -> None:
         here = self.planned.partitions if self.planned.executor.kind == "thread" else 1
-        return [stack.enter_context(Evaluator(self._session)) for _ in range(here)]
+        self._evaluators = [Evaluator(self._session) for _ in range(here)]
+        self._opened += self._evaluators
 
-    def _open_partitions(self, stack: ExitStack, evaluators: list[Evaluator]) -> Partitions:
+    def _open_partitions(self) -> None:
         dataflow = self.planned.dataflow
         if self.planned.executor.kind == "process":
-            return ProcessPartitions(dataflow, self.planned.partitions)
+            self.partitions = ProcessPartitions(dataflow, self.planned.partitions)
+            return
         nodes: Mapping[str, Node] = {node.id: node for node in dataflow.nodes}
         parameters = dict(dataflow.parameters)
+        evaluators = self._evaluators
 
         def operator(node: Node, partition: int) -> Operator:
             return make(node, OperatorContext.of(node, nodes, evaluators[partition], parameters, partition))
 
-        def interrupt() -> None:
-            for evaluator in evaluators:
-                evaluator.interrupt()
+        self.partitions = LocalPartitions(dataflow, self.planned.partitions, operator, interrupt=self._interrupt)
+        self._opened.append(self.partitions)
 
-        partitions = LocalPartitions(dataflow, self.planned.partitions, operator, interrupt=interrupt)
-        stack.callback(partitions.close)
-        return partitions
+    def _interrupt(self) -> None:
+        for evaluator in self._evaluators:
+            evaluator.interrupt()
 
     def _late_rows_into(self) -> Callable[[pa.RecordBatch], None] | None:
         name = self.planned.dataflow.continuous.late_rows_into

@@ -21,8 +21,9 @@ from streamq.storage.view_feed import ViewFeed
 class Pace(Protocol):
     """Belongs to one query, and to one thread at a time."""
 
-    whole: bool
-    """Changes are held back until everything up to the ceiling has been read."""
+    @property
+    def whole(self) -> bool:
+        """Changes are held back until everything up to the ceiling has been read."""
 
     def ceiling(self) -> int | None:
         """Give the number of the last write that may be read now; None if nothing may be."""
@@ -41,11 +42,19 @@ class Pace(Protocol):
 class AsWritten:
     """Reads whatever has been written."""
 
-    whole = False
-    reached: Reached | None = None
+    __slots__ = ("_sequence",)
 
     def __init__(self, sequence: Callable[[], int]) -> None:
         self._sequence = sequence
+
+    @property
+    def whole(self) -> bool:
+        """Changes wait for nothing."""
+        return False
+
+    @property
+    def reached(self) -> None:
+        """Nobody waits for it anywhere."""
 
     def ceiling(self) -> int | None:
         """Give the number of the last write."""
@@ -62,7 +71,7 @@ class AsWritten:
 class ByCuts:
     """Reads from cut to cut. `keeps` is the view that the query keeps, and in which others may ask it to stop."""
 
-    whole = True
+    __slots__ = ("_began", "_clock_s", "_commits", "_feeds", "_keeps", "_place", "_target", "_views")
 
     def __init__(
         self, commits: Commits, feeds: Sequence[Feed], keeps: MaterializedView | None, clock_s: Callable[[], float] = time.monotonic
@@ -75,6 +84,11 @@ class ByCuts:
         self._began = False
         self._place = NOTHING
         self._target: Reached | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Changes wait until everything up to the cut has been read."""
+        return True
 
     @property
     def reached(self) -> Reached | None:

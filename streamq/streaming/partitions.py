@@ -5,7 +5,6 @@ Epochs with few rows run in the caller's thread, one partition after the other; 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -49,6 +48,8 @@ class Partitions(Protocol):
 class LocalPartitions:
     """Partitions as threads of this process. `make` gives the operator of a node for a partition."""
 
+    __slots__ = ("_instances", "_interrupt", "_layout", "_outputs", "_parallel_rows", "_partitions", "_stopped", "_threads")
+
     def __init__(
         self,
         dataflow: Dataflow,
@@ -69,7 +70,7 @@ class LocalPartitions:
             self._instances[name] = [Instance(name, operator, schemas, partitions) for operator in operators]
         self._outputs: list[list[Delta]] = [[] for _ in range(partitions)]
         self._threads: ThreadPoolExecutor | None = None
-        self._stopped = threading.Event()
+        self._stopped = False
 
     def step(self, epoch: Epoch, inputs: Mapping[str, Delta]) -> list[Delta]:
         """Compute an epoch. See `Partitions`."""
@@ -100,7 +101,7 @@ class LocalPartitions:
 
     def interrupt(self) -> None:
         """Stop before the next node, and the SQL that runs now."""
-        self._stopped.set()
+        self._stopped = True
         self._interrupt()
 
     def close(self) -> None:
@@ -129,7 +130,7 @@ class LocalPartitions:
     def _run_partition(self, stage: tuple[str, ...], partition: int, epoch: Epoch) -> None:
         for name in stage:
             if partition < self._layout.widths[name]:
-                if self._stopped.is_set():
+                if self._stopped:
                     raise Interrupted("the query was stopped")
                 self._send(name, partition, self._instances[name][partition].process(epoch))
 

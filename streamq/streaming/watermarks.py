@@ -56,6 +56,8 @@ class TrackerState:
 class WatermarkTracker:
     """Follows the partitions of a query's relations."""
 
+    __slots__ = ("_idle_timeout_s", "_query", "_relations", "_seen")
+
     def __init__(self, idle_timeout_s: float) -> None:
         self._idle_timeout_s = idle_timeout_s
         self._relations: dict[str, int | None] = {}
