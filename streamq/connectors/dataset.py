@@ -35,6 +35,7 @@ class DatasetSnapshot:
     unit: Literal["file"] = "file"
     exact: bool = True
     in_memory: bool = True
+    at_hand: bool = False
     partition_keys: tuple[str, ...] = ()
 
     @property

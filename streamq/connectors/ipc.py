@@ -41,6 +41,7 @@ class IpcSnapshot:
     unit: Literal["range"] = "range"
     exact: bool = True
     in_memory: bool = True
+    at_hand: bool = False
     partition_keys: tuple[str, ...] = ()
 
     @property

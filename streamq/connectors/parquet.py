@@ -36,6 +36,7 @@ class ParquetSnapshot:
     unit: Literal["row group", "file"]
     exact: bool = True
     in_memory: bool = False
+    at_hand: bool = False
     partition_keys: tuple[str, ...] = ()
 
     @property

@@ -38,6 +38,7 @@ class TextSnapshot:
     unit: Literal["file"] = "file"
     exact: bool = True
     in_memory: bool = False
+    at_hand: bool = False
     partition_keys: tuple[str, ...] = ()
 
     @property

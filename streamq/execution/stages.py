@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar, TypeVarTuple, assert_never
 
 import anyio
@@ -97,11 +98,11 @@ class PlanRun:
             StreamqError: the first failure, after everything else of the plan was cancelled.
         """
         try:
-            with raising_one():
-                async with anyio.create_task_group() as tasks:
-                    self._output.when_satisfied(tasks.cancel_scope.cancel)
-                    for run in self._stages.values():
-                        tasks.start_soon(self._run_stage, run, name=f"{self.context.query_id} {run.stage.label}")
+            with raising_one(), anyio.CancelScope() as scope:
+                self._output.when_satisfied(scope.cancel)
+                await _side_by_side(
+                    [(run.stage.label, partial(self._run_stage, run)) for run in self._stages.values()], self.context.query_id
+                )
         finally:
             if self._has_directory:
                 with anyio.CancelScope(shield=True):
@@ -112,9 +113,9 @@ class PlanRun:
             if isinstance(source, StageInput):
                 await self._stages[source.stage].done.wait()
         take = pieces(run, self.context.snapshots, self.context.target_partitions)
-        async with anyio.create_task_group() as tasks:
-            for runner in range(width(run, self.context.target_partitions)):
-                tasks.start_soon(self._run_pieces, run, take, runner, name=f"{self.context.query_id} {run.stage.label} {runner}")
+        runners = range(width(run, self.context.target_partitions))
+        name = f"{self.context.query_id} {run.stage.label}"
+        await _side_by_side([(str(runner), partial(self._run_pieces, run, take, runner)) for runner in runners], name)
         if isinstance(run.stage.output, SortedRuns):
             await self._merge(run.kept())
         run.done.set()
@@ -169,7 +170,8 @@ class PlanRun:
             except _Undelivered:
                 again = replace(output, name=f"{output.name}-again") if isinstance(output, ToFiles) else output
                 result = await self._run_job(stage, piece, again)
-            await self._in_thread(self._verify, stage, piece)
+            if not self._at_hand(stage):
+                await self._in_thread(self._verify, stage, piece)
         except _Undelivered as undelivered:
             raise _name_shard(undelivered.crash, piece.shard) from undelivered.crash
         except StreamqError as error:
@@ -179,10 +181,12 @@ class PlanRun:
         return result
 
     async def _run_job(self, stage: Stage, piece: Piece, output: ToReader | ToFiles) -> JobResult:
-        # In a thread, because some snapshots read files here, and all look at them.
-        async with self._pool.run(
-            await self._in_thread(self._job, stage, piece, output), credits=CREDITS, waiting=self._for_workers
-        ) as job:
+        if isinstance(output, ToReader) and self._at_hand(stage):
+            made = self._job(stage, piece, output)
+        else:
+            # In a thread, because some snapshots read files here, and most look at them.
+            made = await self._in_thread(self._job, stage, piece, output)
+        async with self._pool.run(made, credits=CREDITS, waiting=self._for_workers) as job:
             try:
                 async for batch in job:
                     await self._output.send(batch)
@@ -222,6 +226,14 @@ class PlanRun:
             batch_rows=context.batch_rows,
         )
 
+    def _at_hand(self, stage: Stage) -> bool:
+        """Tell whether all that a stage reads of relations is there."""
+        scans = [source for source in stage.fragment.inputs if isinstance(source, ScanInput)]
+        snapshots = self.context.snapshots
+        return all(
+            snapshots[scan.relation].at_hand and set(scan.columns or ()) <= set(snapshots[scan.relation].schema.names) for scan in scans
+        )
+
     async def _explained(self, error: StreamqError, stage: Stage, piece: Piece) -> StreamqError:
         """Give the reason for an error where a file that changed is one: whatever is then found in it means nothing."""
         try:
@@ -253,6 +265,16 @@ class PlanRun:
         with closing(merge_runs(runs, self.context.batch_rows)) as merged:
             while (batch := await self._in_thread(next, merged, None)) is not None:
                 await self._output.send(batch)
+
+
+async def _side_by_side(works: Sequence[tuple[str, Callable[[], Awaitable[None]]]], prefix: str) -> None:
+    """Do several things at once, each as a task of its name behind the prefix; a single one needs none."""
+    if len(works) == 1:
+        await works[0][1]()
+        return
+    async with anyio.create_task_group() as tasks:
+        for name, work in works:
+            tasks.start_soon(work, name=f"{prefix} {name}")
 
 
 class _Undelivered(QueryError):

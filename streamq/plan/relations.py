@@ -58,6 +58,10 @@ class RelationSnapshot(Protocol):
         """The rows are this process's Arrow buffers."""
 
     @property
+    def at_hand(self) -> bool:
+        """The user's columns are in memory as they are read: for them `read` has next to nothing to do, and `verify` nothing."""
+
+    @property
     def max_parallelism(self) -> int:
         """How many tasks the relation can feed at once (its natural parallelism), at least 1."""
 

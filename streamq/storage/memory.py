@@ -70,6 +70,7 @@ class MemorySnapshot:
     partition_keys: tuple[str, ...] = ()
     exact: bool = True
     in_memory: bool = True
+    at_hand: bool = True
 
     @property
     def max_parallelism(self) -> int:

@@ -50,6 +50,11 @@ class TableVersion:
         return self.read_out().bytes
 
     @property
+    def at_hand(self) -> bool:
+        """The rows have been read out."""
+        return self._memory is not None
+
+    @property
     def bytes_read_out(self) -> int | None:
         """Like `bytes`, but None as long as nobody has asked for the rows."""
         return None if self._memory is None else self._memory.bytes

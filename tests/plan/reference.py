@@ -47,6 +47,7 @@ class MemoryRelation:
     bytes: int = 1000
     exact: bool = True
     in_memory: bool = True
+    at_hand: bool = True
     unit: Literal["range", "shard"] = "range"
 
     @property

@@ -24,6 +24,7 @@ class Described:
     unit: Literal["row group", "shard"] = "row group"
     partition_keys: tuple[str, ...] = ()
     in_memory: bool = False
+    at_hand: bool = False
     exact: bool = True
 
     @property
