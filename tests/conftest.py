@@ -27,8 +27,8 @@ if find_spec("trio") is not None:
     BACKENDS.append(pytest.param(("trio", {}), id="trio"))
 
 QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
-settings.register_profile("ci", derandomize=True, max_examples=15, deadline=None, print_blob=True, suppress_health_check=QUIET)
-settings.register_profile("dev", max_examples=15, deadline=None, print_blob=True, suppress_health_check=QUIET)
+settings.register_profile("ci", derandomize=True, max_examples=10, deadline=None, print_blob=True, suppress_health_check=QUIET)
+settings.register_profile("dev", max_examples=10, deadline=None, print_blob=True, suppress_health_check=QUIET)
 settings.register_profile("long", max_examples=1_000, deadline=None, print_blob=True, suppress_health_check=QUIET)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 

@@ -21,7 +21,7 @@ ROWS = 60_000
 async def both(anyio_backend: object, parquet_file: ParquetFile) -> AsyncIterator[streamq.Database]:
     """A database over four row groups, whose queries say what runs them."""
     numbers = parquet_file(pa.table({"n": pa.array(range(ROWS), pa.int64())}), row_group_size=ROWS // 4)
-    async with streamq.connect(workers=2, target_partitions=4, single_task_rows=0) as db:
+    async with streamq.connect(workers=2, target_partitions=2, single_task_rows=0) as db:
         await db.register("numbers", numbers)
         yield db
 

@@ -22,7 +22,7 @@ from tests.must.watch import PATIENCE_S, resident_bytes
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 SLACK_BYTES = 64 << 20
 OTHER = "SELECT count(*) AS c, sum(a) AS s, max(label) AS m FROM big"
-FOLLOWERS = 200
+FOLLOWERS = 60
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ async def test_idle_followers_share_what_computes(db: streamq.Database) -> None:
     await db.insert("s", pa.table({"k": [1], "t": [2]}))
     sessions, threads = open_sessions(), threading.active_count()
     async with AsyncExitStack() as stack:
-        for sql in ["SELECT k, t FROM s", "SELECT k, count(*) AS c FROM s GROUP BY k HAVING max(t) % 3 > 1"] * 50:
+        for sql in ["SELECT k, t FROM s", "SELECT k, count(*) AS c FROM s GROUP BY k HAVING max(t) % 3 > 1"] * 30:
             await anext(await stack.enter_async_context(db.query(f"{sql} EMIT CHANGES")))
         assert open_sessions() <= sessions + 1
         assert threading.active_count() <= threads + EPOCH_THREADS + PLANNING_THREADS
@@ -195,7 +195,7 @@ async def test_idle_followers_have_no_task(db: streamq.Database) -> None:
 
 
 async def test_idle_followers_do_nothing(db: streamq.Database) -> None:
-    """Two hundred queries whose source gets nothing compute no epoch while others work; then each gets the row that comes."""
+    """Sixty queries whose source gets nothing compute no epoch while others work; then each gets the row that comes."""
     await db.execute("CREATE SOURCE quiet (n BIGINT)")
     await db.execute("CREATE SOURCE busy (n BIGINT)")
     streams = [db.query("SELECT n FROM quiet EMIT CHANGES") for _ in range(FOLLOWERS)]
