@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import httpcore
@@ -21,10 +22,17 @@ READ_BYTES = 256 << 10
 it is taken apart."""
 
 
-class Connections(httpx.AsyncHTTPTransport):
-    """Connects to a service, and keeps so many idle connections."""
+GATHERED_BYTES = 16 << 10
+"""So much of a request is sent at once: its head and what it asks, instead of one after the other."""
 
-    def __init__(self, tls: ssl.SSLContext | None, *, kept: int) -> None:
+
+class Connections(httpx.AsyncHTTPTransport):
+    """Connects to a service, and keeps so many idle connections.
+
+    With `gathers`, requests are sent as soon as their answer is asked for: not for those whose body takes its time.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None, *, kept: int, gathers: bool = False) -> None:
         # Instead of httpx's own, which lets nobody say how connections are read, and reads certificates even where there is no TLS.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls,
@@ -33,15 +41,16 @@ class Connections(httpx.AsyncHTTPTransport):
             keepalive_expiry=KEEP_ALIVE_S,
             retries=CONNECT_RETRIES,
             socket_options=_probes(),
-            network_backend=_Network(),
+            network_backend=_Network(gathers),
         )
 
 
 class _Network(httpcore.AsyncNetworkBackend):
     """Connects as httpcore does, on either event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, gathers: bool) -> None:
         self._backend = httpcore.AnyIOBackend()
+        self._gathers = gathers
 
     async def connect_tcp(
         self,
@@ -52,7 +61,8 @@ class _Network(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Connect."""
-        return _Stream(await self._backend.connect_tcp(host, port, timeout, local_address, socket_options))
+        stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _Stream(stream, READ_BYTES, self._gathers)
 
     async def sleep(self, seconds: float) -> None:
         """Wait before it is tried again."""
@@ -60,18 +70,34 @@ class _Network(httpcore.AsyncNetworkBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection of which much is read at once."""
+    """A connection of which so much is read at once, and on which what is small is written with what follows, or before the next read."""
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+    def __init__(self, stream: httpcore.AsyncNetworkStream, read_bytes: int, gathers: bool) -> None:
         self._stream = stream
+        self._read_bytes = read_bytes
+        self._gathers = gathers
+        self._gathered = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read what there is; httpcore asks for less than it can take."""
-        return await self._stream.read(max(max_bytes, READ_BYTES), timeout)
+        if self._gathered:
+            # A service that has refused a request may have closed its side, and still have answered: as httpcore does, this is read.
+            with suppress(httpcore.WriteError):
+                await self._write_gathered(timeout)
+        return await self._stream.read(max(max_bytes, self._read_bytes), timeout)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write all of it."""
+        """Write all of it, now or with what comes next."""
+        if self._gathers and len(self._gathered) + len(buffer) <= GATHERED_BYTES:
+            self._gathered += buffer
+            return
+        if self._gathered:
+            await self._write_gathered(timeout)
         await self._stream.write(buffer, timeout)
+
+    async def _write_gathered(self, timeout: float | None) -> None:
+        gathered, self._gathered = self._gathered, b""
+        await self._stream.write(gathered, timeout)
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -81,7 +107,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
         """Give the connection with TLS, whose records are small."""
-        return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        return _Stream(await self._stream.start_tls(ssl_context, server_hostname, timeout), 0, self._gathers)
 
     def get_extra_info(self, info: str) -> Any:
         """Tell what is known of the connection."""

@@ -38,7 +38,7 @@ class Transport:
         if token is not None:
             self._headers["authorization"] = f"Bearer {_checked_token(token)}"
         # Without httpx's client around them: what a client adds (redirects, cookies, sessions) no service of streamq asks for.
-        self._connections = Connections(tls, kept=20)
+        self._connections = Connections(tls, kept=20, gathers=True)
         # Each upload has a connection of its own, see `_Body`.
         self._uploads = Connections(tls, kept=0)
         self._new_connection = partial(Connections, tls, kept=1)
