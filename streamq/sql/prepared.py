@@ -18,6 +18,7 @@ from streamq.sql.catalog import CatalogView
 from streamq.sql.logical import BoundQuery
 from streamq.sql.parameters import Given, parameter_form
 from streamq.sql.parse import parse_select
+from streamq.sql.recent import RecentTexts
 from streamq.sql.statements import Parameters, Select
 
 MAX_TEXT = 64 << 10
@@ -86,9 +87,7 @@ class PreparedSelects:
     """The queries that came last. May be used from several threads."""
 
     def __init__(self) -> None:
-        self._queries: OrderedDict[str, PreparedSelect] = OrderedDict()
-        self._characters = 0
-        self._lock = Lock()
+        self._queries: RecentTexts[PreparedSelect] = RecentTexts(max_characters=MAX_TEXT, max_length=MAX_QUERY)
 
     def get(self, sql: str) -> PreparedSelect:
         """Parse the text of one query, or give it parsed.
@@ -96,22 +95,8 @@ class PreparedSelects:
         Raises:
             SqlError: as `parse_select`, and where its parameters are of several kinds.
         """
-        with self._lock:
-            if (known := self._queries.get(sql)) is not None:
-                self._queries.move_to_end(sql)
-                return known
-        prepared = PreparedSelect(parse_select(sql))
-        if len(sql) <= MAX_QUERY:
-            self._keep(sql, prepared)
-        return prepared
-
-    def _keep(self, sql: str, prepared: PreparedSelect) -> None:
-        with self._lock:
-            if self._queries.setdefault(sql, prepared) is prepared:
-                self._characters += len(sql)
-            while self._characters > MAX_TEXT:
-                oldest, _ = self._queries.popitem(last=False)
-                self._characters -= len(oldest)
+        known = self._queries.get(sql)
+        return known if known is not None else self._queries.keep(sql, PreparedSelect(parse_select(sql)))
 
 
 def _key(given: Given, by_value: frozenset[str]) -> _Key | None:
