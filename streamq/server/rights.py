@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import assert_never
 
+import anyio.to_thread
+
 from streamq.config.tokens import Caller, Right
 from streamq.server.refusals import Forbidden
+from streamq.sql.parse import parse_one
+from streamq.sql.recent import RecentTexts
 from streamq.sql.statements import (
     CreateSink,
     CreateSource,
@@ -22,6 +26,8 @@ from streamq.sql.statements import (
     Update,
 )
 
+MAX_TEXT = 1 << 20
+"""So many characters of SQL are kept, each text with its right."""
 _OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 _OPEN_BELOW = "/console/"
 _SAFE = frozenset({"GET", "HEAD"})
@@ -62,6 +68,22 @@ def right_for(method: str, path: str) -> Right:
             return "read"
         case _:
             return "admin"
+
+
+class StatementRights:
+    """Tells which rights statements need, by their texts, of which many come again."""
+
+    def __init__(self) -> None:
+        self._known: RecentTexts[Right] = RecentTexts(max_characters=MAX_TEXT, max_length=MAX_TEXT)
+
+    async def of(self, sql: str) -> Right:
+        """Give the right that a statement needs.
+
+        Raises:
+            SqlError: it is none.
+        """
+        known = self._known.get(sql)
+        return known if known is not None else self._known.keep(sql, right_to_run(await anyio.to_thread.run_sync(parse_one, sql)))
 
 
 def right_to_run(statement: Statement) -> Right:

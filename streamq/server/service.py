@@ -16,6 +16,7 @@ from streamq.engine import EmbeddedDatabase
 from streamq.errors import ConnectionLost, ResourceLimit, StreamqError
 from streamq.execution.statistics import QueryStatistics
 from streamq.metrics.requests import Requests
+from streamq.server.rights import StatementRights
 
 
 class Answer(Protocol):
@@ -62,6 +63,7 @@ class Service:
         self._queries: dict[str, Answer] = {}
         self._callers: Counter[str] = Counter()
         self.requests = Requests()
+        self.rights = StatementRights()
         # One that is as large as it may be always has room.
         self._upload_bytes = max(limits.max_upload_bytes, limits.max_insert_bytes, limits.max_register_bytes)
         self._work: set[anyio.CancelScope] = set()
