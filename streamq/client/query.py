@@ -146,6 +146,8 @@ class RemoteQuery(RunningQuery):
         return self.statistics()
 
     async def _work(self) -> None:
+        said: Mapping[str, Any] = {}
+        progress = self._progress
         while (decoded := await self._answer.next()) is not None:
             if (end := decoded.metadata.get(arrow.END)) is not None:
                 self._final = from_json(QueryStatistics, end["statistics"])
@@ -155,7 +157,9 @@ class RemoteQuery(RunningQuery):
                 self._final = from_json(QueryStatistics, failure["statistics"])
                 raise error_of(failure)
             else:
-                self._sent.append(progress_from_json(decoded.metadata[arrow.PROGRESS]))
+                if decoded.metadata is not said:
+                    said, progress = decoded.metadata, progress_from_json(decoded.metadata[arrow.PROGRESS])
+                self._sent.append(progress)
                 await self.channel.send(decoded.batch.replace_schema_metadata(self.schema.metadata))
         self._over = True
         if not self._answer.whole:

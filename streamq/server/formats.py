@@ -63,11 +63,15 @@ class ArrowResult:
     def begin(self, stream: QueryBatchStream) -> bytes:
         """Give the schema, and a batch without rows that says where the query starts."""
         self._encoder = ArrowEncoder(stream.schema, _description(stream))
-        return self._encoder.note({arrow.PROGRESS: progress_to_json(stream.progress)})
+        self._progress = stream.progress
+        self._said = {arrow.PROGRESS: progress_to_json(stream.progress)}
+        return self._encoder.note(self._said)
 
     def batch(self, batch: pa.RecordBatch, progress: Progress) -> Pieces:
         """Give a batch."""
-        return self._encoder.pieces(batch, {arrow.PROGRESS: progress_to_json(progress)})
+        if progress != self._progress:
+            self._progress, self._said = progress, {arrow.PROGRESS: progress_to_json(progress)}
+        return self._encoder.pieces(batch, self._said)
 
     def end(self, statistics: QueryStatistics, progress: Progress) -> bytes:
         """Give a batch without rows, and Arrow's end-of-stream marker."""

@@ -32,7 +32,7 @@ class NotArrow(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A batch and its metadata, of which values are JSON."""
+    """A batch and its metadata, of which values are JSON. Batches of which the same is said, one after the other, share the mapping."""
 
     batch: pa.RecordBatch
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -47,6 +47,7 @@ class ArrowEncoder:
         self._empty = empty_batch(self.schema)
         self._sink = _Sink()
         self._writer = pa.ipc.new_stream(self._sink, self.schema)
+        self._said: tuple[Mapping[str, object], pa.KeyValueMetadata] | None = None
         self.begun = False
 
     def encode(self, batch: pa.RecordBatch, metadata: Mapping[str, object] | None = None) -> bytes:
@@ -54,11 +55,15 @@ class ArrowEncoder:
         return b"".join(self.pieces(batch, metadata))
 
     def pieces(self, batch: pa.RecordBatch, metadata: Mapping[str, object] | None = None) -> Pieces:
-        """Give the same bytes in pieces, among them the batch's columns as they are: nothing large is copied."""
+        """Give the same bytes in pieces, among them the batch's columns as they are: nothing large is copied.
+
+        What is said of one batch after the other in the same mapping is put into words once.
+        """
         if batch.schema.metadata != self.schema.metadata:
             batch = batch.replace_schema_metadata(self.schema.metadata)
-        custom = None if not metadata else {key: json.dumps(value) for key, value in metadata.items()}
-        self._writer.write_batch(batch, custom_metadata=custom)
+        if metadata and (self._said is None or metadata is not self._said[0]):
+            self._said = metadata, pa.KeyValueMetadata({key: json.dumps(value) for key, value in metadata.items()})
+        self._writer.write_batch(batch, custom_metadata=self._said[1] if metadata and self._said is not None else None)
         self.begun = True
         return self._sink.take()
 
@@ -83,6 +88,7 @@ class ArrowDecoder:
         self._need = 8
         self._messages = _Messages()
         self._reader: pa.RecordBatchStreamReader | None = None
+        self._said: tuple[pa.KeyValueMetadata, Mapping[str, Any]] | None = None
 
     @property
     def schema(self) -> pa.Schema | None:
@@ -137,9 +143,15 @@ class ArrowDecoder:
                 return None
             batch, custom = self._reader.read_next_batch_with_custom_metadata()
             batch.validate()
-            return Decoded(batch, {} if custom is None else {key.decode(): json.loads(value) for key, value in custom.items()})
+            return Decoded(batch, {} if custom is None else self._parse(custom))
         except (pa.ArrowException, StopIteration, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise NotArrow(f"the body is no Arrow IPC stream: {error}") from error
+
+    def _parse(self, custom: pa.KeyValueMetadata) -> Mapping[str, Any]:
+        """Give metadata; what is said again is the same mapping."""
+        if self._said is None or not custom.equals(self._said[0]):
+            self._said = custom, {key.decode(): json.loads(value) for key, value in custom.items()}
+        return self._said[1]
 
 
 def query_metadata(schema: pa.Schema) -> tuple[pa.Schema, Any]:

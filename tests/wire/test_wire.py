@@ -63,6 +63,17 @@ def test_columns_are_not_copied() -> None:
     assert given_out >= {buffer.address for column in batch.columns for buffer in column.buffers() if buffer is not None}
 
 
+def test_what_is_said_again() -> None:
+    """Batches of which the same is said share what was read of it; then something else may be said, and the same again."""
+    encoder, decoder = ArrowEncoder(BATCH.schema), ArrowDecoder()
+    one, other = {"n": 1}, {"n": 2}
+    batches = [encoder.encode(BATCH, said) for said in (one, one, None, one, other, other, one)]
+    decoded = [each.metadata for data in batches for each in decoder.feed(data)]
+    assert decoded == [one, one, {}, one, other, other, one]
+    assert decoded[0] is decoded[1] is decoded[3] is not decoded[6]
+    assert decoded[4] is decoded[5]
+
+
 def test_a_body_that_was_cut_has_no_end() -> None:
     """Whatever is missing of it."""
     body = stream(BATCH)
