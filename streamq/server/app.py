@@ -22,6 +22,7 @@ from streamq.server.counting import CountRequests
 from streamq.server.failures import TellFailures
 from streamq.server.guard import Guard
 from streamq.server.logs import RequestLog, note
+from streamq.server.outside import AnswerOutside
 from streamq.server.responses import error_response
 from streamq.server.routes import ROUTES
 from streamq.server.service import Service
@@ -76,6 +77,7 @@ def app(
         Middleware(TellFailures),
         Middleware(ReadToTheEnd),
         Middleware(Guard, service=service),
+        Middleware(AnswerOutside),
     ]
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=_HANDLERS, middleware=middleware)
     application.state.service = service

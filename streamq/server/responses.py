@@ -16,7 +16,7 @@ import anyio.abc
 import anyio.to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from streamq.config.tokens import Caller
@@ -33,9 +33,6 @@ from streamq.wire.errors import error_record, status_of
 from streamq.wire.pieces import Pieces, cut, length
 
 T = TypeVar("T")
-PIECE_BYTES = 512 << 10
-"""What a server is given to send at once. It copies it, and may not be able to stop in the middle of it: larger ones fall out of a
-processor's own cache between one copy and the next, smaller ones cost more steps."""
 INLINE_BYTES = 256 << 10
 """Text that is not larger is written and read on the event loop: a thread would take longer to begin."""
 _SOON = {"retry-after": "1"}
@@ -48,7 +45,7 @@ PARTING_S = 5.0
 """How long a client whose query was ended may take to hear of it."""
 
 
-class QueryResponse(Response):
+class QueryResponse:
     """Runs a query and sends its result. What keeps it from starting is an answer in JSON with the status that fits."""
 
     def __init__(self, service: Service, stream: QueryBatchStream, result: ResultFormat, caller: Caller) -> None:
@@ -282,7 +279,7 @@ class QueryResponse(Response):
         self._sent_bytes += length(pieces)
         if self._sent_bytes > self._max_bytes:
             raise ResourceLimit(f"the result is larger than the {self._max_bytes:,} bytes that this service gives (max_result_bytes)")
-        for data in cut(pieces, PIECE_BYTES):
+        for data in cut(pieces, self._service.piece_bytes):
             self._begin_sending()
             await send({"type": "http.response.body", "body": data, "more_body": True})
         if last:
