@@ -6,12 +6,14 @@ from starlette.types import Message, Send
 
 HOLD_BYTES = 64 << 10
 """More is sent at once: it is worth a message of its own."""
-HOLD_S = 0.005
+HOLD_S = 0.01
 """So long what has been held back may wait for what comes next."""
 
 
 class HeldBack:
     """Sends an answer of ASGI. Until there is much of it, it is complete, or is told to be sent, nothing is sent."""
+
+    __slots__ = ("_pieces", "_send", "_size", "_start", "holds")
 
     def __init__(self, send: Send) -> None:
         self._send = send

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class Broken:
 
 
 @asynccontextmanager
-async def at(service: Broken) -> AsyncIterator[streamq.Database]:
+async def at(service: Callable[[anyio.abc.SocketStream], Awaitable[None]]) -> AsyncIterator[streamq.Database]:
     """Connect to a service of this kind."""
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, service)
@@ -96,6 +97,28 @@ async def test_another_service_is_not_taken_for_streamq(case: tuple[bytes, bytes
         with pytest.raises(streamq.StreamqError, match=message) as failed:
             await db.relations()
     assert not isinstance(failed.value, streamq.ConnectionLost)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_a_request_is_sent_whole(size: int) -> None:
+    """The head of a small one comes with what it asks, that of a large one before it; nothing is left out."""
+    pieces: list[bytes] = []
+
+    async def service(client: anyio.abc.SocketStream) -> None:
+        async with client:
+            pieces.append(await client.receive())
+            while not pieces[-1].endswith(b"}"):
+                pieces.append(await client.receive())
+            await client.send(ANSWER % (b"200", 2, b"[]"))
+
+    async with at(service) as db:
+        with pytest.raises(streamq.StreamqError):
+            await db.fetch("SELECT ?", ["x" * size])
+    head, _, body = b"".join(pieces).partition(b"\r\n\r\n")
+    assert json.loads(body)["params"] == ["x" * size]
+    assert f"content-length: {len(body)}".encode() in head.lower()
+    assert (len(pieces) == 1) is (size < 1_000)
 
 
 @pytest.mark.anyio
