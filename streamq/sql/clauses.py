@@ -10,7 +10,8 @@ from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
 
 from streamq.errors import BindError
-from streamq.sql.dialect import Streamq, StreamqParser
+from streamq.sql.bounds import BoundedParser
+from streamq.sql.dialect import Streamq
 from streamq.sql.durations import NotADuration, VaryingDuration, duration_of, parse_duration
 from streamq.sql.options import DURATION_OPTIONS, QUERY_OPTIONS
 from streamq.sql.statements import Emit, Options, Select
@@ -18,14 +19,10 @@ from streamq.sql.trees import sorts_whole_answer
 from streamq.sql.window_grammar import TimeWindow
 
 QUERY_STARTS = ("SELECT", "WITH", "FROM", "VALUES", "TABLE", "(")
-MAX_DEPTH = 250
-"""How deep a syntax tree may be: what walks it later recurses."""
-MAX_TERMS = 900
-"""How many operators one chain of them may have, such as ``a + b + c``: they are no levels of `MAX_DEPTH`, but of Python's own bound."""
 _T = TypeVar("_T")
 
 
-class ClauseParser(StreamqParser):
+class ClauseParser(BoundedParser):
     """Reads queries with their clauses, from the tokens of one statement."""
 
     def __init__(self, tokens: list[Token], text: str) -> None:
@@ -130,15 +127,7 @@ class ClauseParser(StreamqParser):
         if not isinstance(ast, exp.Query | exp.Values):
             self.unexpected()
         assert isinstance(ast, exp.Expression)
-        depth, terms = _depth(ast)
-        if depth > MAX_DEPTH:
-            self.reject("the text is nested too deeply", self._tokens[0], "split the query into CTEs or views")
-        if terms > MAX_TERMS:
-            self.reject(
-                f"a chain of operators may have {MAX_TERMS:,} of them, and here one has {terms:,}",
-                self._tokens[0],
-                "write values as a list, x IN (1, 2, …), or as rows, VALUES (1), (2), …, and others in parts, in CTEs or views",
-            )
+        self.check_tree(ast)
         for window in ast.find_all(exp.Window):
             if isinstance(window.this, TimeWindow):
                 self.reject("a time window is no window function and takes no OVER", self._tokens[0])
@@ -228,18 +217,6 @@ class ClauseParser(StreamqParser):
             self.reject(f"{name}: {error}", token, kind=BindError)
         except NotADuration:
             self.reject(f"expected a constant for the option {name!r}{self.instead() if node is None else ''}", token)
-
-
-def _depth(ast: exp.Expr) -> tuple[int, int]:
-    """Measure a tree: its depth, of which a chain of operators, which is written in a loop, is one level, and the longest such chain."""
-    deepest, longest, pending = 0, 0, [(ast, 0, 0)]
-    while pending:
-        node, depth, terms = pending.pop()
-        in_chain = isinstance(node, exp.Binary | exp.SetOperation)
-        below = (depth, terms + 1) if in_chain else (depth + 1, 0)
-        deepest, longest = max(deepest, depth), max(longest, below[1])
-        pending.extend((child, *below) for child in node.iter_expressions())
-    return deepest, longest
 
 
 def _number(text: str) -> int | float:

@@ -16,6 +16,7 @@ from sqlglot.parsers.duckdb import DuckDBParser
 from sqlglot.tokenizer_core import Token, TokenType
 from sqlglot.tokens import Tokenizer
 
+from streamq.sql.dollars import PARAMETER, mark_parameters
 from streamq.sql.window_grammar import WINDOW_SHAPES, TimeWindow, WindowParser, time_window_sql
 
 _QUERY_STARTS = (TokenType.SELECT, TokenType.FROM, TokenType.VALUES, TokenType.L_PAREN, TokenType.WITH)
@@ -166,9 +167,13 @@ class StreamqGenerator(DuckDBGenerator):
 class Streamq(DuckDB):
     """DuckDB's SQL with the streaming additions to queries."""
 
+    # Written as it was read. To count from 0 in between, sqlglot works out the types of what has an index, once for each.
+    INDEX_OFFSET = 0
+
     class Tokenizer(DuckDB.Tokenizer):
         # A command's text would be one opaque token.
         COMMANDS: ClassVar[set[TokenType]] = set()
+        SINGLE_TOKENS: ClassVar[dict[str, TokenType]] = {**DuckDB.Tokenizer.SINGLE_TOKENS, PARAMETER: TokenType.PARAMETER}
 
     Parser = StreamqParser
     Generator = StreamqGenerator
@@ -181,13 +186,15 @@ def tokenize(text: str) -> list[Token]:
         sqlglot.errors.TokenError: a string, identifier or comment does not end.
     """
     tokenizer: Tokenizer = Streamq().tokenizer()
-    tokens = tokenizer.tokenize(text)
+    tokens = tokenizer.tokenize(mark_parameters(text))
     return [_contextual(token, tokens[max(place - 2, 0) : place], tokens[place + 1 : place + 4]) for place, token in enumerate(tokens)]
 
 
 def _contextual(token: Token, preceding: list[Token], following: list[Token]) -> Token:
     if token.token_type == TokenType.SESSION:
         return _retagged(token, TokenType.VAR)
+    if token.text == PARAMETER:
+        return Token(token.token_type, "$", token.line, token.col, token.start, token.end, token.comments)
     if token.token_type != TokenType.WINDOW:
         return token
     if [before.text.upper() for before in preceding] == ["EMIT", "ON"]:

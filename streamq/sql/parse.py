@@ -6,6 +6,9 @@ A text is cut into tokens, and these at semicolons into statements. The first wo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
@@ -28,16 +31,8 @@ def parse(text: str) -> tuple[Statement, ...]:
         BindError: a clause cannot apply, whatever the relations are.
         UnsupportedError: a statement of DuckDB that streamq does not have.
     """
-    try:
-        text.encode()
-        with bounded_depth(text):
-            statements = tuple(_read(tokens, text) for tokens in _split(_tokens(text)))
-    except Rejected as error:
-        raise _placed(error.kind, error.message, text, error.offset, error.hint) from None
-    except GrammarError as error:
-        raise _placed(SqlSyntaxError, _explain(error), text, error.offset, None) from None
-    except UnicodeEncodeError as error:
-        raise SqlSyntaxError(f"character {error.start + 1} of the text is half of a surrogate pair, which is none by itself") from None
+    with _placing(text):
+        statements = tuple(_read(tokens, text) for tokens in _split(_tokens(text)))
     if not statements:
         raise SqlSyntaxError("the text has no statement", sql=text)
     return statements
@@ -49,11 +44,29 @@ def parse_one(text: str) -> Statement:
     Raises:
         SqlSyntaxError, BindError, UnsupportedError: as `parse`; more than one statement is a SqlSyntaxError.
     """
-    statements = parse(text)
-    if len(statements) > 1:
-        second = list(_split(_tokens(text)))[1][0]
-        raise _placed(SqlSyntaxError, "one statement is expected, a second begins here", text, second.start, "run them one by one")
-    return statements[0]
+    with _placing(text):
+        chunks = _split(_tokens(text))
+        if not chunks:
+            raise SqlSyntaxError("the text has no statement", sql=text)
+        statement = _read(chunks[0], text)
+    if len(chunks) > 1:
+        raise _placed(SqlSyntaxError, "one statement is expected, a second begins here", text, chunks[1][0].start, "run them one by one")
+    return statement
+
+
+@contextmanager
+def _placing(text: str) -> Iterator[None]:
+    """Say of what goes wrong where in the text it does."""
+    try:
+        text.encode()
+        with bounded_depth(text):
+            yield
+    except Rejected as error:
+        raise _placed(error.kind, error.message, text, error.offset, error.hint) from None
+    except GrammarError as error:
+        raise _placed(SqlSyntaxError, _explain(error), text, error.offset, None) from None
+    except UnicodeEncodeError as error:
+        raise SqlSyntaxError(f"character {error.start + 1} of the text is half of a surrogate pair, which is none by itself") from None
 
 
 def parse_select(sql: str) -> Select:

@@ -138,6 +138,48 @@ def test_long_chains(text: str) -> None:
     assert caught.value.sql == text
 
 
+@pytest.mark.parametrize("nested", ["ARRAY[{}]", "ROW({})", "DECIMAL({})", "CHAR({} USING utf8)", "(SELECT 1 LIMIT {})"])
+def test_what_is_tried_again_and_again(nested: str) -> None:
+    """Constructs that are read twice at every level are refused before that takes long; a few levels are read."""
+    text = "1"
+    for depth in range(1, 33):
+        text = nested.format(text)
+        if depth == 4:
+            parse(f"SELECT {text}")
+    with pytest.raises(SqlSyntaxError, match="read too often"):
+        parse(f"SELECT {text}")
+
+
+def test_function_calls_on_function_calls() -> None:
+    """Each copies what it is called on, so there may be some, and not hundreds in a row."""
+    parse("SELECT a" + ".f()" * 30)
+    with pytest.raises(SqlSyntaxError, match="read too often"):
+        parse("SELECT a" + ".f()" * 240)
+
+
+def test_combinations_of_pivot() -> None:
+    """As many columns as memory cannot hold are refused, and not made."""
+    lists = " ".join(f"{column} IN ({', '.join(map(str, range(1_000)))})" for column in "abc")
+    with pytest.raises(UnsupportedError, match=r"PIVOT may make 10,000 columns, and this one would make 1,000,000,000"):
+        parse(f"SELECT * FROM t PIVOT (sum(n) FOR {lists})")
+
+
+def test_many_tokens() -> None:
+    """A list of ten thousand values is read, and a statement with far more tokens is refused where that is known."""
+    parse(f"SELECT n FROM t WHERE n IN ({', '.join(map(str, range(10_000)))})")
+    with pytest.raises(SqlSyntaxError, match=r"a statement may have 50,000 words, numbers and signs, and this one has 60,00\d") as caught:
+        parse(f"SELECT n FROM t WHERE n IN ({', '.join(map(str, range(30_000)))})")
+    assert "one parameter" in str(caught.value.hint)
+    # Of a script each statement by itself.
+    assert len(parse("SELECT 1;" * 15_000)) == 15_000
+
+
+def test_of_one_statement_no_other_is_read() -> None:
+    """Where one is expected, only the first is."""
+    with pytest.raises(SqlSyntaxError, match="a second begins here"):
+        parse_one("SELECT 1; nonsense")
+
+
 def test_long_text() -> None:
     """A text of a megabyte is read."""
     parse("SELECT " + ", ".join(f"'{'x' * 990}' AS c{number}" for number in range(1_000)))

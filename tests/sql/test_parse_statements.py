@@ -21,6 +21,7 @@ from streamq.sql.statements import (
     Show,
     Update,
 )
+from streamq.sql.text import sql_of
 
 CASES: list[tuple[str, type, dict[str, Any]]] = [
     ("SELECT a FROM t", Select, {"sql": "SELECT a FROM t", "emit": None, "options": ()}),
@@ -141,3 +142,21 @@ def test_comments_tabs_and_unicode() -> None:
     select = parse_one("SELECT\t/* x */ größe, 表 -- y\nFROM\t\ttäble EMIT /* z */ CHANGES")
     assert isinstance(select, Select)
     assert select.emit == "changes"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("SELECT f($1,$2)||$3", "SELECT F($1, $2) || $3"),
+        ("SELECT $a,$b", "SELECT $a, $b"),
+        ("SELECT '$a',$b,\"$c\",$d -- $e,$f\n/* $g /* $h, */ $i */,$j", "SELECT '$a', $b, \"$c\", $d, $j"),
+        ("SELECT $$a,$b$$,$c$it's $$ $c$,$d", "SELECT 'a,$b', 'it''s $$ ', $d"),
+        ("SELECT a$b,$c", "SELECT a$b, $c"),
+        ("SELECT l[1], l[1:2], l[1][-1], m['k'], [1, 2][$n]", "SELECT l[1], l[1:2], l[1][-1], m['k'], [1, 2][$n]"),
+    ],
+)
+def test_queries_are_written_as_they_were_read(text: str, written: str) -> None:
+    """Dollars begin parameters, whatever is behind them, or strings; an index stays what it is."""
+    query = parse_one(text)
+    assert isinstance(query, Select)
+    assert sql_of(query.ast) == written
