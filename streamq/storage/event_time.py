@@ -22,7 +22,7 @@ def event_time(name: str, schema: pa.Schema, watermark: str) -> tuple[str, str]:
         BindError: there is no such column, or the expression is no timestamp.
     """
     _check_free(name, schema, None)
-    _check_text(name, watermark)
+    watermark = _expression(name, watermark)
     times = [field for field in schema if pa.types.is_timestamp(field.type)]
     with private_session() as con:
         for field in () if _binds(con, f"SELECT ({watermark})") else times:
@@ -40,14 +40,18 @@ def event_time(name: str, schema: pa.Schema, watermark: str) -> tuple[str, str]:
     )
 
 
-def _check_text(name: str, watermark: str) -> None:
-    """Check that a text is one expression and reads nothing but its row, before DuckDB gets to see it."""
+def _expression(name: str, watermark: str) -> str:
+    """Check that a text is one expression and reads nothing but its row, before DuckDB gets to see it; gives it without what is around."""
     try:
-        parsed = parse_one(f"CREATE SOURCE w (t TIMESTAMP, WATERMARK FOR t AS {watermark})")
+        # A comment may end it.
+        parsed = parse_one(f"CREATE SOURCE w (t TIMESTAMP, WATERMARK FOR t AS {watermark}\n)")
     except SqlError as error:
         raise BindError(f"the watermark {watermark!r} of {name} cannot be used: {error.message}", hint=_HINT) from None
-    if not isinstance(parsed, CreateSource) or parsed.watermark is None or parsed.watermark[1] != watermark.strip():
-        raise BindError(f"the watermark {watermark!r} of {name} is not one expression", hint=_HINT)
+    match parsed:
+        case CreateSource(columns=[_], watermark=(_, expression), partition_by=(), options=()):
+            return expression
+        case _:
+            raise BindError(f"the watermark {watermark!r} of {name} is not one expression", hint=_HINT)
 
 
 def _binds(con: duckdb.DuckDBPyConnection, sql: str) -> bool:

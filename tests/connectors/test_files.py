@@ -378,3 +378,18 @@ def test_a_watermark_names_its_column(tmp_path: Path) -> None:
             registered("r", path, wrong)
     with pytest.raises(BindError, match="'seen -' of r cannot be used: syntax error"):
         registered("r", path, "seen -")
+
+
+@pytest.mark.parametrize("text", ["seen -- when it came", "/* when it came */ seen\n"])
+def test_a_watermark_may_have_comments_around_it(tmp_path: Path, text: str) -> None:
+    """They swallow nothing of what is written around the expression."""
+    path = write(tmp_path / "a.parquet", pa.table({"seen": pa.array([0], pa.timestamp("us"))}))
+    assert registered("r", path, text).watermark == ("seen", "seen")
+
+
+@pytest.mark.parametrize("text", ["seen, b INT", "seen\n) WITH (a = 1", "seen) PARTITION BY (t", "seen) --", "seen); SELECT (1"])
+def test_a_watermark_is_one_expression(tmp_path: Path, text: str) -> None:
+    """What would be more than that, wherever it is put, is refused."""
+    path = write(tmp_path / "a.parquet", pa.table({"seen": pa.array([0], pa.timestamp("us"))}))
+    with pytest.raises(BindError, match="is not one expression|cannot be used"):
+        registered("r", path, text)
