@@ -76,8 +76,8 @@ def app(
         Middleware(RequestLog),
         Middleware(TellFailures),
         Middleware(ReadToTheEnd),
-        Middleware(Guard, service=service),
         Middleware(AnswerOutside),
+        Middleware(Guard, service=service),
     ]
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=_HANDLERS, middleware=middleware)
     application.state.service = service

@@ -7,13 +7,14 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamq.metrics.requests import Requests
+from streamq.server.logs import STATUS
 
 LEFT = "left"
 """In place of a status code, where a client did not wait for the answer to begin."""
 
 
 class CountRequests:
-    """Counts each request when it has ended, under what answered it and its status code."""
+    """Counts each request when it has ended, under what answered it and its status code, which it notes for the others in here."""
 
     def __init__(self, app: ASGIApp, requests: Requests) -> None:
         self._app = app
@@ -24,19 +25,18 @@ class CountRequests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, code = time.monotonic(), LEFT
+        started = time.monotonic()
 
-        async def send_counting(message: Message) -> None:
-            nonlocal code
+        async def send_noting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                code = str(message["status"])
+                scope[STATUS] = message["status"]
             await send(message)
 
         self._requests.began()
         try:
-            await self._app(scope, receive, send_counting)
+            await self._app(scope, receive, send_noting)
         finally:
-            self._requests.ended(route_of(scope), code, time.monotonic() - started)
+            self._requests.ended(route_of(scope), str(scope.get(STATUS, LEFT)), time.monotonic() - started)
 
 
 def route_of(scope: Scope) -> str:

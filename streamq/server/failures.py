@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamq.errors import StreamqError
-from streamq.server.logs import LOGGER, note
+from streamq.server.logs import LOGGER, STATUS, note
 from streamq.server.responses import error_response
 
 
@@ -17,17 +17,10 @@ class TellFailures:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        began = False
-
-        async def send_noting(message: Message) -> None:
-            nonlocal began
-            began = True
-            await send(message)
-
         try:
-            await self._app(scope, receive, send_noting)
+            await self._app(scope, receive, send)
         except Exception as error:
-            if began or scope["type"] != "http":
+            if STATUS in scope or scope["type"] != "http":
                 raise
             LOGGER.error("a request failed", exc_info=error, extra={"event": "request_failed", "path": scope["path"]})
             note(scope, error=type(error).__name__)

@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamq.config.service import LogFormat, LogLevel
 from streamq.metrics.logs import JsonFormatter
 
 LOGGER = logging.getLogger("streamq.server")
+STATUS = "streamq.status"
+"""Where a request's scope has the status of its answer, once that has begun."""
 _NOTES = "streamq.notes"
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """What is asked for every few seconds."""
@@ -38,19 +40,12 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.monotonic(), 0
+        started = time.monotonic()
         scope[_NOTES] = {}
-
-        async def send_noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
         try:
-            await self._app(scope, receive, send_noting)
+            await self._app(scope, receive, send)
         finally:
-            _log_request(scope, status, time.monotonic() - started)
+            _log_request(scope, scope.get(STATUS, 0), time.monotonic() - started)
 
 
 def note(scope: Scope, **fields: object) -> None:

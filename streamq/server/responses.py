@@ -58,14 +58,13 @@ class QueryResponse:
         self._tasks: anyio.abc.TaskGroup
         self._held: HeldBack
         self._answering: anyio.CancelScope | None = None
-        self._listening: anyio.CancelScope | None = None
         self._asleep = False
         self._complete = False
         self._deadline = math.inf
         self._max_bytes: float = math.inf
         self._reason: StreamqError | None = None
         self._sent_bytes = 0
-        self._sending_since: float | None = None
+        self._sending = False
 
     def end(self, reason: StreamqError) -> None:
         """Stop: the client gets `reason` in place of what is left."""
@@ -94,51 +93,45 @@ class QueryResponse:
     # The client
 
     async def _answer_while_connected(self, began: Callable[[str], None]) -> None:
-        """Listen to the client, while another task answers.
+        """Listen to the client, while another task answers. The scope of both has a deadline while something is sent.
 
         Raises:
             ClientDisconnect: it has left.
             ClientStalled: it takes nothing.
         """
+        _, receive, _ = self._request
         try:
             with raising_one():
                 async with anyio.create_task_group() as self._tasks:
                     self._tasks.start_soon(self._answer, began)
                     try:
-                        await self._listen()
+                        while (await receive())["type"] != "http.disconnect":
+                            pass
                     finally:
                         # Nothing is started in a group that is being left.
                         self._asleep = False
+                        # The server cannot always be stopped while it sends. Nothing of the query is left all the same.
+                        await self.stream.aclose()
                     self._tasks.cancel_scope.cancel()
         finally:
+            # It may have started in the meantime.
             await self.stream.aclose()
+        if self._stalled:
+            raise ClientStalled
         if not self._complete:
             raise ClientDisconnect
 
-    async def _listen(self) -> None:
-        """Return when the client has left."""
-        _, receive, _ = self._request
-        while True:
-            with anyio.CancelScope(deadline=await self._patience()) as self._listening:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                return
+    def _begin_sending(self) -> None:
+        self._sending = True
+        self._tasks.cancel_scope.deadline = anyio.current_time() + self._limits.stall_s
 
-    async def _patience(self) -> float:
-        """Tell until when the client may take what it is sent; its query ends when it has taken too long.
+    def _end_sending(self) -> None:
+        self._sending = False
+        self._tasks.cancel_scope.deadline = math.inf
 
-        The server cannot always be stopped while it sends. Nothing of the query is left all the same.
-
-        Raises:
-            ClientStalled: it has.
-        """
-        if self._sending_since is None:
-            return math.inf
-        deadline = self._sending_since + self._limits.stall_s
-        if deadline > anyio.current_time():
-            return deadline
-        await self.stream.aclose()
-        raise ClientStalled
+    @property
+    def _stalled(self) -> bool:
+        return self._sending and anyio.current_time() >= self._tasks.cancel_scope.deadline
 
     # The answer
 
@@ -167,7 +160,7 @@ class QueryResponse:
             return
         scope, _, send_now = self._request
         note(scope, bytes_out=self._sent_bytes, error=None if failure is None else type(failure).__name__)
-        told = self._sending_since is None and not self._format.cut_by_errors
+        told = not self._sending and not self._format.cut_by_errors
         if failure is not None and (told or scope["http_version"] not in ("1.0", "1.1")):
             await send_now({"type": "http.response.body", "body": b"", "more_body": False})
         # Else a body that is not complete is left without an end in HTTP too.
@@ -229,7 +222,7 @@ class QueryResponse:
             error = failure
         await self.stream.aclose()
         # Stopped in the middle of sending, nothing that is sent now could be understood: the body is cut, and the client sees that.
-        if self._sending_since is None:
+        if not self._sending:
             self._max_bytes = math.inf
             with anyio.move_on_after(PARTING_S):
                 await self._send_pieces(send, [self._format.error(error, await self.stream.statistics())])
@@ -285,19 +278,13 @@ class QueryResponse:
         if last:
             self._begin_sending()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        self._sending_since = None
+        self._end_sending()
 
     async def _release(self, send: HeldBack) -> None:
         """Send what was held back."""
         self._begin_sending()
         await send.release()
-        self._sending_since = None
-
-    def _begin_sending(self) -> None:
-        self._sending_since = anyio.current_time()
-        # Set once for many sends: who listens looks when the last of them began. Of a client for whom nothing comes nobody looks.
-        if self._listening is not None and self._listening.deadline == math.inf:
-            self._listening.deadline = self._sending_since + self._limits.stall_s
+        self._end_sending()
 
 
 class ClientStalled(Exception):

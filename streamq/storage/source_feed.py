@@ -6,7 +6,6 @@ a feed has not taken, so nothing is queued twice and nothing copied that lies in
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -64,8 +63,9 @@ class SourceFeed:
         self._from_us = from_us
         self._notify: Callable[[], None] | None = None
         # Writes by their number and the place where their rows end: those that were seen by `take`, and those that were not.
-        self._opened: deque[tuple[int, int]] = deque([(0, source.inserted)] if source.inserted > place else [])
-        self._pending: deque[tuple[int, int]] = deque()
+        # Lists, because those of most followers are empty.
+        self._opened: list[tuple[int, int]] = [(0, source.inserted)] if source.inserted > place else []
+        self._pending: list[tuple[int, int]] = []
         self._watermark: RunningWatermark | None = None
         self._read = self._schema
         if source.watermark is not None:
@@ -117,8 +117,10 @@ class SourceFeed:
             return None
         rows = in_insert_order(self._source.between(self.place, end), self._read)
         self.place += rows.num_rows
-        while self._opened and self._opened[0][1] <= self.place:
-            self._opened.popleft()
+        passed = 0
+        while passed < len(self._opened) and self._opened[passed][1] <= self.place:
+            passed += 1
+        del self._opened[:passed]
         self._source.taken()
         return Delta(self._with_watermark(rows))
 
@@ -139,7 +141,7 @@ class SourceFeed:
         if place < oldest:
             raise SourceError(f"{self.name} has dropped rows {place} to {oldest - 1}, which come next: its retention was too short")
         self.place = place if self._from_us is None else max(place, self.place)
-        self._opened = deque([(0, inserted)] if inserted > self.place else [])
+        self._opened = [(0, inserted)] if inserted > self.place else []
         if self._watermark is not None:
             self._watermark.resume(bookmark.latest.get(0))
 
@@ -169,8 +171,12 @@ class SourceFeed:
 
     def _end(self, limit: int, sequence: int) -> int:
         """Find how far rows go: not beyond `limit`, and not into a write behind number `sequence`."""
-        while self._pending and self._pending[0][0] <= sequence and not (self._opened and self._opened[-1][1] >= limit):
-            self._opened.append(self._pending.popleft())
+        # Who writes adds to what waits meanwhile: what was seen is taken in one step.
+        seen, waiting = 0, len(self._pending)
+        while seen < waiting and self._pending[seen][0] <= sequence and not (self._opened and self._opened[-1][1] >= limit):
+            self._opened.append(self._pending[seen])
+            seen += 1
+        del self._pending[:seen]
         end = self.place
         for number, until in self._opened:
             if number > sequence:

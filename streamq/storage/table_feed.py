@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,8 +73,9 @@ class TableFeed:
         self._schema = feed_schema(table.schema, tuple(table.schema.names) if columns is None else columns, None)
         self._version: TableVersion | None = version if version.rows else None
         self._seen: pa.Table | None = None
-        self._history: deque[pa.RecordBatch] = deque()
-        self._pending: deque[tuple[int, Change]] = deque()
+        # Lists, because those of most followers are empty.
+        self._history: list[pa.RecordBatch] = []
+        self._pending: list[tuple[int, Change]] = []
         self._given = 0
         self._notify: Callable[[], None] | None = None
         # Each is written by one side only: bytes that came, by whoever writes; bytes that went, inside `_taking`.
@@ -135,16 +135,16 @@ class TableFeed:
             self._history.extend(self._version.read_out().units[0].table.to_batches())
             self._version = None
         if self._history:
-            rows = self._history.popleft()
+            rows = self._history.pop(0)
             if rows.num_rows > max_rows:
-                self._history.appendleft(rows.slice(max_rows))
+                self._history.insert(0, rows.slice(max_rows))
                 rows = rows.slice(0, max_rows)
             self._given += rows.num_rows
             return Delta(self._project(rows))
         with self._taking:
             if not self._pending or self._pending[0][0] > sequence:
                 return None
-            _, change = self._pending.popleft()
+            _, change = self._pending.pop(0)
             self._went += change.bytes
         self._table.taken()
         self._given += change.rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable
 from itertools import groupby
 from typing import Protocol
@@ -73,6 +72,6 @@ class ViewFeed(TableFeed):
             size = sum(change.bytes for _, change in left)
             self._went += sum(change.bytes for _, change in waiting) - size
             # Not changed in place: the reader may be looking.
-            self._pending = deque(left)
+            self._pending = left
             # Not again before as much has come once more: the work stays in proportion to the changes.
             self._limit = max(BACKLOG_BYTES, 2 * size)

@@ -36,6 +36,9 @@ class Watermarks:
     idle: frozenset[Partition] = frozenset()
 
 
+NO_WATERMARKS = Watermarks()
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """How far a partition of an external relation had come, and how long ago it came there."""
@@ -87,8 +90,9 @@ class WatermarkTracker:
                     else _least([w for n, w in reading.watermarks.items() if (reading.relation, n) not in found])
                 )
                 self._relations[reading.relation] = _later(self._relations.get(reading.relation), value)
-        if self._relations:
-            self._query = _later(self._query, _least(list(self._relations.values())))
+        if not self._relations:
+            return NO_WATERMARKS
+        self._query = _later(self._query, _least(list(self._relations.values())))
         return Watermarks(self._query, dict(self._relations), frozenset(idle))
 
     def idle_at_s(self, now_s: float) -> float | None:

@@ -44,7 +44,6 @@ class ArrowEncoder:
     def __init__(self, schema: pa.Schema, query: object | None = None) -> None:
         own = {} if query is None else {QUERY: json.dumps(query)}
         self.schema = schema.with_metadata({**(schema.metadata or {}), **own} or None)
-        self._empty = empty_batch(self.schema)
         self._sink = _Sink()
         self._writer = pa.ipc.new_stream(self._sink, self.schema)
         self._said: tuple[Mapping[str, object], pa.KeyValueMetadata] | None = None
@@ -69,7 +68,7 @@ class ArrowEncoder:
 
     def note(self, metadata: Mapping[str, object]) -> bytes:
         """Give the bytes of a batch that has metadata and no rows."""
-        return self.encode(self._empty, metadata)
+        return self.encode(empty_batch(self.schema), metadata)
 
     def end(self) -> bytes:
         """Give the end-of-stream marker."""
