@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import NoReturn
 
 from streamq.execution.commands import BatchesReady, Cancel, Command, Event
+from streamq.execution.freed_memory import LARGEST_HEAP_BLOCK, keep_freed_memory
 from streamq.execution.protocol import Frames, FromWorker, Inline, InSlot, Ready, Setup, ToWorker, pack
 from streamq.execution.ring import Ring, RingFull, write_batches
 from streamq.execution.runner import JobRunner, work
@@ -30,10 +31,8 @@ ATTEMPTS = 100
 PR_SET_PDEATHSIG = 1
 ORPHANED = signal.SIGUSR2
 """The signal by which the system tells that the parent is gone, if something else holds the socket open."""
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 KEPT_BYTES = 64 << 20
-LARGEST_HEAP_BLOCK = 32 << 20
-"""The C library's own upper limit of M_MMAP_THRESHOLD."""
+"""What DuckDB frees between one batch and the next."""
 
 
 def main() -> None:
@@ -45,7 +44,7 @@ def main() -> None:
     setup, *early = _first_messages(connection, frames)
     assert isinstance(setup, Setup)
     parent = _Parent(connection, frames, setup)
-    keep_freed_memory()
+    keep_freed_memory(LARGEST_HEAP_BLOCK, KEPT_BYTES)
     ring = Ring(memory_fd, free_fd, setup.slots, setup.slot_bytes)
     # What just fills a slot would not fit with its headers.
     runner = JobRunner(Session(setup.memory_bytes, setup.spill_directory), setup.worker, setup.slot_bytes * 15 // 16)
@@ -53,15 +52,6 @@ def main() -> None:
     threading.Thread(target=parent.listen, args=(runner, commands, early), daemon=True).start()
     parent.tell(Ready())
     work(runner, commands, lambda events: parent.tell(*[_put(event, ring) for event in events]))
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep what is freed, up to a bound: getting pages from the system for every batch costs more than the batch."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK)
-        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-        mallopt(M_TOP_PAD, 1 << 20)
 
 
 def _first_messages(connection: socket.socket, frames: Frames) -> list[ToWorker | FromWorker]:

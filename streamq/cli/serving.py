@@ -22,6 +22,7 @@ from streamq.cli.serve_settings import ServeSettings, describe_settings, load_se
 from streamq.config.service import ServiceConfig
 from streamq.config.tokens import Tokens, read_tokens
 from streamq.engine import connect
+from streamq.execution.freed_memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from streamq.server.service import Service
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _NEEDED = ("hypercorn", "starlette")
 OTHER_DESCRIPTORS = 256
 """What is open besides the connections of queries: files, workers, connections that wait."""
+PIECE_BYTES = 1 << 20
+"""What is sent at once by a process of its own: larger pieces fall out of a processor's own cache between one copy and the next."""
 
 
 async def run_serve(command: ServeCommand) -> None:
@@ -70,6 +73,8 @@ async def _serve(settings: ServeSettings) -> None:
                     for relation in settings.relations.values():
                         await db.register(relation.name, relation.paths, watermark=relation.watermark)
                     application = app(db, limits=settings.limits, tokens=tokens, hosts=config.hosts)
+                    if keep_freed_memory(4 * PIECE_BYTES, 8 * PIECE_BYTES):
+                        application.state.service.piece_bytes = PIECE_BYTES
                     async with anyio.create_task_group() as beside:
                         await beside.start(_renew_on_signal, config, application.state.service, tls)
                         run = partial(serve, application, listener, tls=tls, insecure=config.insecure, grace_s=config.shutdown_s)

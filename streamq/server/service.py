@@ -18,6 +18,10 @@ from streamq.execution.statistics import QueryStatistics
 from streamq.metrics.requests import Requests
 from streamq.server.rights import StatementRights
 
+PIECE_BYTES = 512 << 10
+"""What a server of HTTP is given to send at once. It copies it, and may not be able to stop in the middle of it. The memory of larger
+pieces goes back to the system and comes again with each of them, unless the process is told to keep it."""
+
 
 class Answer(Protocol):
     """A query that is being answered."""
@@ -57,6 +61,7 @@ class Service:
         self.limits = limits
         self.tokens = tokens
         self.hosts = frozenset(host.lower() for host in hosts)
+        self.piece_bytes = PIECE_BYTES
         self.stopping = False
         self._database = database
         self._answers: dict[int, Answer] = {}
