@@ -86,8 +86,11 @@ def emit_piece_started(query_id: str, stage: str, runner: int, width: int, shard
 def emit_query_ended(statistics: QueryStatistics) -> None:
     """Log that a query has ended, with its last statistics: as a warning if it failed, else as information."""
     failed = statistics.outcome == "failed"
+    level = logging.WARNING if failed else logging.INFO
+    if not LOGGER.isEnabledFor(level):
+        return
     LOGGER.log(
-        logging.WARNING if failed else logging.INFO,
+        level,
         "query %s %s after %.3f s: %d rows, %d bytes%s",
         statistics.query_id,
         statistics.outcome.replace("_", " "),

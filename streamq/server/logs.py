@@ -85,6 +85,8 @@ def _log_request(scope: Scope, status: int, elapsed_s: float) -> None:
     refused = status in _REFUSED
     quiet = logging.DEBUG if path in _QUIET else logging.INFO
     level = logging.WARNING if refused or status >= 500 else quiet
+    if not LOGGER.isEnabledFor(level):
+        return
     client = scope.get("client")
     fields: dict[str, Any] = {
         "event": "request_refused" if refused else "request",
