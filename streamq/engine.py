@@ -207,7 +207,9 @@ class EmbeddedDatabase(Database):
     async def _execute(self, statement: Statement, sql: str, params: Parameters) -> ExecuteResult:
         match statement:
             case Select():
-                raise UnsupportedError("execute() runs statements, not queries", sql=sql, hint="use query() or fetch() for a SELECT")
+                raise UnsupportedError(
+                    "execute() runs statements, not queries", sql=sql, hint="use query() or fetch() for a SELECT, over HTTP /v1/query"
+                )
             case Explain(query=select, analyze=analyze):
                 text = await self._explain(select, params, analyze)
                 return ExecuteResult("explain", 0, pa.table({"explain": text.splitlines()}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 from starlette.applications import Starlette
@@ -11,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from streamq.config.service import Limits
 from streamq.config.tokens import Tokens
@@ -114,9 +116,25 @@ async def _http_error(_: Request, error: Exception) -> Response:
     return response
 
 
+async def _not_found(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.detail == HTTPStatus.NOT_FOUND.phrase:
+        error.detail = f"there is nothing at {request.scope['path']}: /openapi.json says what there is"
+    return await _http_error(request, error)
+
+
+async def _other_method(request: Request, _: Exception) -> Response:
+    methods = sorted({method for route in ROUTES if route.matches(request.scope)[0] != Match.NONE for method in route.methods or ()})
+    allowed = ", ".join(methods or ["GET", "HEAD"])
+    error = HTTPException(405, f"{request.scope['path']} takes {allowed}, not {request.method}", {"allow": allowed})
+    return await _http_error(request, error)
+
+
 _HANDLERS: Mapping[Any, Any] = {
     StreamqError: _streamq_error,
     ValueError: _streamq_error,
     ClientDisconnect: _client_left,
+    HTTPStatus.NOT_FOUND.value: _not_found,
+    HTTPStatus.METHOD_NOT_ALLOWED.value: _other_method,
     HTTPException: _http_error,
 }

@@ -23,6 +23,7 @@ STREAM_OPTIONS: Options = {"timeout": float, "batch_rows": int, "epoch_rows": in
 QUERY_OPTIONS: Options = {**STREAM_OPTIONS, "snapshot": bool}
 """The options of each kind of request, by name, with the types of their values."""
 
+_SAID: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number"}
 _STATEMENT = frozenset({"sql", "params", "params_arrow", "params_named"})
 
 
@@ -45,7 +46,8 @@ async def asked(request: Request, limits: Limits, options: Options) -> dict[str,
         TooLarge: it is larger than the service takes, or its SQL is.
     """
     if content_type(request) != JSON:
-        raise HTTPException(415, f'send {{"sql": "…", "params": […]}} with the content type {JSON}')
+        sent = content_type(request) or "none"
+        raise HTTPException(415, f'send {{"sql": "…", "params": […]}} with the content type {JSON}, not {sent}')
     body = await read_body(request, limits.max_request_bytes, limits.stall_s)
     said = await anyio.to_thread.run_sync(_object, body) if len(body) > INLINE_BYTES else _object(body)
     length = len(said["sql"].encode())
@@ -56,12 +58,13 @@ async def asked(request: Request, limits: Limits, options: Options) -> dict[str,
         )
     unknown = said.keys() - _STATEMENT - options.keys()
     if unknown:
-        raise ValueError(f"the request has unknown members: {', '.join(sorted(unknown))}")
+        known = ", ".join(("sql", "params", *options))
+        raise ValueError(f"the request has unknown members: {', '.join(sorted(unknown))}; it may have {known}")
     for name, kind in options.items():
         value = said.get(name)
         fits = isinstance(value, int | float if kind is float else kind) and isinstance(value, bool) == (kind is bool)
         if value is not None and not fits:
-            raise ValueError(f"{name} must be of type {kind.__name__}, not {value!r}")
+            raise ValueError(f"{name} must be {_SAID[kind]}, not {value!r}")
     return said
 
 

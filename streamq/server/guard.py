@@ -67,7 +67,7 @@ class Guard:
             scheme, _, text = headers.get("authorization", "").partition(" ")
             found = tokens.find(text.strip()) if scheme.lower() == "bearer" else None
             if found is None:
-                raise Unauthorized("the service needs a token that it knows")
+                raise Unauthorized("the service needs a token that it knows, as in the header `Authorization: Bearer streamq_…`")
             caller = found
         check_right(caller, right_for(method, path))
         if self._service.stopping and method in ("POST", "PUT"):

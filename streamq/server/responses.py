@@ -346,12 +346,15 @@ async def read_body(request: Request, max_bytes: int, stall_s: float) -> bytes:
             with anyio.move_on_after(stall_s) as patience:
                 piece = await anext(body, None)
             if patience.cancelled_caught:
-                raise HTTPException(408, f"nothing more of the request came for {stall_s} s")
+                raise HTTPException(408, f"nothing more of the request came for {stall_s} s (stall_s): send it again")
             if piece is None:
                 return b"".join(pieces)
             size += len(piece)
             if size > max_bytes:
-                raise TooLarge(f"the request is larger than the {max_bytes:,} bytes that this service takes")
+                raise TooLarge(
+                    f"the request is larger than the {max_bytes:,} bytes that this service takes (max_request_bytes): "
+                    "send rows to /v1/relations/NAME/rows"
+                )
             pieces.append(piece)
 
 

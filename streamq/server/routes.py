@@ -87,9 +87,12 @@ async def insert(request: Request) -> Response:
     """
     service = _service(request)
     name, limit = request.path_params["name"], service.limits.max_insert_bytes
+    whole = request.query_params.get("whole", "false")
+    if whole not in ("true", "false"):
+        raise ValueError(f"whole must be true or false, not {whole!r}")
     with service.uploading() as hold:
-        if content_type(request) == arrow.CONTENT_TYPE and request.query_params.get("whole") == "true":
-            table = await whole_table(request, limit, hold)
+        if content_type(request) == arrow.CONTENT_TYPE and whole == "true":
+            table = await whole_table(request, limit, "max_insert_bytes", hold)
             return JSONResponse(to_json(await while_connected(request.receive, lambda: service.database.insert(name, table))))
         pieces: AsyncIterator[object]
         match content_type(request):
@@ -100,7 +103,8 @@ async def insert(request: Request) -> Response:
             case "text/csv":
                 pieces = csv_pieces(request, limit, hold, (await _relation(service, name)).schema)
             case other:
-                raise HTTPException(415, f"rows are {arrow.CONTENT_TYPE}, {NDJSON} or {CSV}, not {other or 'of no content type'}")
+                sent = other or "of no content type"
+                raise HTTPException(415, f"rows are {arrow.CONTENT_TYPE}, {NDJSON} (an object a line) or {CSV}, not {sent}")
         return JSONResponse(to_json(await service.database.insert(name, pieces)))
 
 
@@ -116,7 +120,7 @@ async def register(request: Request) -> Response:
     if content_type(request) != arrow.CONTENT_TYPE:
         raise HTTPException(415, f"a relation is registered as {arrow.CONTENT_TYPE}")
     with service.uploading() as hold:
-        table = await whole_table(request, service.limits.max_register_bytes, hold)
+        table = await whole_table(request, service.limits.max_register_bytes, "max_register_bytes", hold)
     name = request.path_params["name"]
     try:
         await service.database.register(name, table, watermark=request.query_params.get("watermark"))
@@ -229,7 +233,7 @@ def _caller(request: Request) -> Caller:
 
 def _no_such_query(query_id: str) -> HTTPException:
     """Make what is said of a query that does not run, and of one that the caller may not see."""
-    return HTTPException(404, f"there is no running query {query_id!r}")
+    return HTTPException(404, f"there is no running query {query_id!r}: /v1/queries lists those that there are")
 
 
 async def _check_statement(request: Request, sql: str) -> None:
@@ -247,7 +251,7 @@ async def _check_statement(request: Request, sql: str) -> None:
 async def _relation(service: Service, name: str) -> RelationInfo:
     found = {relation.name.lower(): relation for relation in await service.database.relations()}
     if name.lower() not in found:
-        raise SourceError(f"there is no relation {name!r}")
+        raise SourceError(f"there is no relation {name!r}: /v1/relations lists those that there are")
     return found[name.lower()]
 
 

@@ -85,8 +85,8 @@ async def csv_pieces(request: Request, max_bytes: int, hold: Hold, schema: pa.Sc
                 yield await anyio.to_thread.run_sync(_csv_table, rows, names, schema)
 
 
-async def whole_table(request: Request, max_bytes: int, hold: Hold) -> pa.Table:
-    """Read the body as an Arrow IPC stream, whole.
+async def whole_table(request: Request, max_bytes: int, setting: str, hold: Hold) -> pa.Table:
+    """Read the body as an Arrow IPC stream, whole. `setting` is the one that `max_bytes` comes from.
 
     Raises:
         SourceError: it is no such stream, or has no end.
@@ -99,7 +99,10 @@ async def whole_table(request: Request, max_bytes: int, hold: Hold) -> pa.Table:
             async for data in body:
                 size += len(data)
                 if size > max_bytes:
-                    raise TooLarge(f"what is to be written at once is larger than the {max_bytes:,} bytes that this service takes")
+                    raise TooLarge(
+                        f"what is to be written at once is larger than the {max_bytes:,} bytes that this service takes ({setting}): "
+                        "write it in parts"
+                    )
                 hold(size)
                 batches += [decoded.batch for decoded in decoder.feed(data)]
     except NotArrow as error:
@@ -128,7 +131,7 @@ async def _blocks(request: Request, max_bytes: int, hold: Hold, *, quoted: bool)
                 yield bytes(held[:end])
                 del held[:end]
             if len(held) > max_bytes:
-                raise TooLarge(f"a line is larger than the {max_bytes:,} bytes that this service takes")
+                raise TooLarge(f"a line is larger than the {max_bytes:,} bytes that this service takes (max_insert_bytes)")
     if held:
         yield bytes(held)
 

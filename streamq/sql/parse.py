@@ -79,7 +79,9 @@ def parse_select(sql: str) -> Select:
     statement = parse_one(sql)
     if not isinstance(statement, Select):
         kind = type(statement).__name__.upper()
-        raise UnsupportedError(f"query() runs one SELECT, this is {kind}", sql=sql, hint="use execute() for every other statement")
+        raise UnsupportedError(
+            f"query() runs one SELECT, this is {kind}", sql=sql, hint="use execute() for every other statement, over HTTP /v1/execute"
+        )
     return statement
 
 

@@ -64,7 +64,8 @@ async def test_nothing_without_a_token(url: str, caplog: pytest.LogCaptureFixtur
             answers = [await http.request(method, path, headers=headers) for method, path in asked]
             assert {(answer.status_code, answer.headers["www-authenticate"]) for answer in answers} == {(401, 'Bearer realm="streamq"')}
             assert {answer.text for answer in answers} == {
-                '{"class":"Unauthorized","message":"the service needs a token that it knows","retryable":false}'
+                '{"class":"Unauthorized","message":"the service needs a token that it knows, '
+                'as in the header `Authorization: Bearer streamq_…`","retryable":false}'
             }
         assert [(await http.get(path)).status_code for path in ("/healthz", "/readyz")] == [200, 200]
     assert "request_refused" in {getattr(record, "event", None) for record in caplog.records}

@@ -294,3 +294,25 @@ async def test_shutdown_tells_every_client(home: streamq.Database) -> None:
                 with pytest.raises(streamq.ConnectionLost):
                     await remote.fetch("SELECT 1")
     assert await home.queries() == ()
+
+
+async def test_what_is_asked_wrongly(url: str) -> None:
+    """Each refusal says what, and what would be right."""
+    sql, rows = {"sql": "SELECT 1"}, "/v1/relations/events/rows"
+    cases: list[tuple[int, str, str, str, dict[str, Any]]] = [
+        (404, "there is nothing at /nowhere: /openapi.json says what there is", "GET", "/nowhere", {}),
+        (404, "there is no relation 'x': /v1/relations lists those that there are", "GET", "/v1/relations/x", {}),
+        (404, "there is no running query 'q7': /v1/queries lists those that there are", "DELETE", "/v1/queries/q7", {}),
+        (405, "/v1/query takes POST, not GET", "GET", "/v1/query", {}),
+        (405, "/v1/relations/x takes DELETE, GET, HEAD, PUT, not POST", "POST", "/v1/relations/x", {}),
+        (406, "results are application/vnd.apache.arrow.stream, ", "POST", "/v1/query", {"json": sql, "headers": {"accept": "text/html"}}),
+        (415, "with the content type application/json, not application/x-www-form-urlencoded", "POST", "/v1/query", {"data": sql}),
+        (415, "application/x-ndjson (an object a line) or text/csv, not application/json", "POST", rows, {"json": [1]}),
+        (400, "whole must be true or false, not '1'", "POST", rows, {"params": {"whole": "1"}, "json": [1]}),
+        (400, "unknown members: parms; it may have sql, params, timeout, ", "POST", "/v1/query", {"json": {**sql, "parms": [1]}}),
+        (400, "batch_rows must be a whole number, not '5'", "POST", "/v1/query", {"json": {**sql, "batch_rows": "5"}}),
+    ]
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        for status, message, method, path, request in cases:
+            answer = await http.request(method, path, **request)
+            assert (answer.status_code, message in answer.json()["message"]) == (status, True), answer.text
