@@ -19,10 +19,11 @@ import anyio.lowlevel
 
 from streamq.cli.arguments import ServeCommand, UsageError
 from streamq.cli.serve_settings import ServeSettings, describe_settings, load_settings
+from streamq.config import usable_cpus
 from streamq.config.service import ServiceConfig
 from streamq.config.tokens import Tokens, read_tokens
 from streamq.engine import connect
-from streamq.execution.freed_memory import keep_freed_memory
+from streamq.execution.freed_memory import keep_freed_memory, share_heaps
 
 if TYPE_CHECKING:
     from streamq.server.service import Service
@@ -49,6 +50,7 @@ async def run_serve(command: ServeCommand) -> None:
         raise UsageError(f"streamq serve needs {' and '.join(missing)}: pip install 'streamq[service]'")
     with _logging(settings.service):
         _allow_descriptors(settings.limits.max_queries + OTHER_DESCRIPTORS)
+        share_heaps(usable_cpus())
         await _serve(settings)
     # The signal that ended it is the program's exit code.
     await anyio.lowlevel.checkpoint()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
 PAD_BYTES = 1 << 20
 LARGEST_HEAP_BLOCK = 32 << 20
 """The C library's own upper limit of M_MMAP_THRESHOLD."""
@@ -15,8 +15,17 @@ def keep_freed_memory(block_bytes: int, kept_bytes: int) -> bool:
 
     Getting pages from the system for every batch costs more than the batch.
     """
+    return _set((M_MMAP_THRESHOLD, min(block_bytes, LARGEST_HEAP_BLOCK)), (M_TRIM_THRESHOLD, kept_bytes), (M_TOP_PAD, PAD_BYTES))
+
+
+def share_heaps(heaps: int) -> bool:
+    """Have threads that are yet to come share so many heaps; False where the C library cannot.
+
+    Each heap keeps some of what is freed in it, and threads that run in turn need no heap each.
+    """
+    return _set((M_ARENA_MAX, heaps))
+
+
+def _set(*settings: tuple[int, int]) -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    settings = (M_MMAP_THRESHOLD, min(block_bytes, LARGEST_HEAP_BLOCK)), (M_TRIM_THRESHOLD, kept_bytes), (M_TOP_PAD, PAD_BYTES)
-    return all([mallopt(*setting) for setting in settings])
+    return mallopt is not None and all([mallopt(*setting) for setting in settings])

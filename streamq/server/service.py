@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Protocol
 
 import anyio
@@ -99,34 +100,35 @@ class Service:
         """How many requests are being worked for."""
         return len(self._answers) + len(self._work)
 
-    @contextmanager
-    def answering(self, answer: Answer) -> Iterator[Callable[[str], None]]:
+    def answering(self, answer: Answer) -> _Answering:
         """Count a query from before its start until nothing of it is left, and give what is told its id.
 
         Raises:
             ConnectionLost: the service is shutting down.
             ResourceLimit: as many are being answered as may be.
         """
+        return _Answering(self, answer)
+
+    def begin(self, answer: Answer) -> None:
+        """Begin to count a query. See `answering`."""
         if self.stopping:
             raise ConnectionLost("the service is shutting down")
         name = answer.caller.name
         self._check_number(name)
         self._answers[id(answer)] = answer
         self._callers[name] += 1
-        ids: list[str] = []
 
-        def began(query_id: str) -> None:
-            ids.append(query_id)
-            self._queries[query_id] = answer
+    def began(self, answer: Answer, query_id: str) -> None:
+        """Know a query by its id from now on."""
+        self._queries[query_id] = answer
 
-        try:
-            yield began
-        finally:
-            for query_id in ids:
-                del self._queries[query_id]
-            del self._answers[id(answer)]
-            self._callers -= Counter((name,))
-            self._changed.set()
+    def ended(self, answer: Answer, query_id: str | None) -> None:
+        """Forget a query."""
+        if query_id is not None:
+            del self._queries[query_id]
+        del self._answers[id(answer)]
+        self._callers -= Counter((answer.caller.name,))
+        self._changed.set()
 
     @contextmanager
     def statement(self, caller: Caller) -> Iterator[EmbeddedDatabase]:
@@ -216,3 +218,25 @@ class Service:
         while self._answers or self._work:
             self._changed = anyio.Event()
             await self._changed.wait()
+
+
+class _Answering:
+    """What `Service.answering` gives. A follower has one for as long as it follows."""
+
+    __slots__ = ("_answer", "_query_id", "_service")
+
+    def __init__(self, service: Service, answer: Answer) -> None:
+        self._service = service
+        self._answer = answer
+        self._query_id: str | None = None
+
+    def __enter__(self) -> Callable[[str], None]:
+        self._service.begin(self._answer)
+        return self._began
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._service.ended(self._answer, self._query_id)
+
+    def _began(self, query_id: str) -> None:
+        self._query_id = query_id
+        self._service.began(self._answer, query_id)
