@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -17,6 +16,7 @@ from streamq.connectors import registered
 from streamq.errors import SourceError
 from streamq.storage.bounded_feed import BATCH_ROWS, BoundedFeed
 from streamq.storage.feeds import WATERMARK
+from tests.oracle import connect_duckdb
 
 SYSTEM = ("_timestamp", "_partition", "_offset")
 
@@ -46,7 +46,7 @@ def ipc(folder: Path) -> object:
 def text(suffix: str) -> Callable[[Path], object]:
     def write(folder: Path) -> object:
         for number in range(3):
-            with duckdb.connect() as con:
+            with connect_duckdb() as con:
                 con.register("rows", rows(1_000, number * 1_000))
                 con.execute(f"COPY rows TO '{folder / f'{number}.{suffix}'}' (FORMAT {'csv' if suffix == 'csv' else 'json'})")
         return str(folder / f"*.{suffix}")
@@ -102,7 +102,7 @@ def test_rows_come_in_order_once(make: Callable[[Path], object], max_rows: int, 
     taken = drain(feed, max_rows)
     assert taken["id"].to_pylist() == list(range(3_000))
     assert taken["name"].to_pylist() == [f"n{i % 13}" for i in range(3_000)]
-    with duckdb.connect() as con:
+    with connect_duckdb() as con:
         con.register("rows", rows(3_000))
         expected = con.sql(
             "SELECT max(ts) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) - INTERVAL '2' SECOND AS w "

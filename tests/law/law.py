@@ -11,11 +11,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+
+from tests.oracle import connect_duckdb
 
 Row = tuple[Any, ...]
 RELATIVE_TOLERANCE = 1e-9
@@ -37,15 +38,9 @@ class Query:
     oracle: str | None = None
 
 
-@cache
-def _oracle() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(config={"threads": 1, "python_enable_replacements": False})
-
-
 def connect_oracle(relations: Mapping[str, pa.Table]) -> duckdb.DuckDBPyConnection:
     """Connect to DuckDB, on one thread, in UTC, with the relations as views that no other connection sees."""
-    oracle = _oracle().cursor()
-    oracle.execute("SET TimeZone = 'UTC'")
+    oracle = connect_duckdb()
     for name, rows in relations.items():
         oracle.register(name, rows)
     return oracle

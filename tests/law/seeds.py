@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 
-import duckdb
 import pyarrow as pa
 
 from tests.law.law import Row
 from tests.law.relations import Hold
+from tests.oracle import connect_duckdb
 
 NINE = dt.datetime(2024, 5, 1, 9)
 
@@ -287,6 +287,5 @@ SEEDS = {
 @cache
 def rows_from(sql: str) -> pa.Table:
     """Make rows by SQL."""
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with connect_duckdb() as connection:
         return connection.sql(sql).to_arrow_table()

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-import duckdb
 import pytest
 
 import streamq
 from tests.law.continuous import Fold
 from tests.law.engine import PATIENCE_S
 from tests.law.law import rows_of
+from tests.oracle import connect_duckdb
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 NAN, INF = float("nan"), float("inf")
@@ -157,7 +157,7 @@ async def _compare(
     await db.execute(f"CREATE SOURCE {source}")
     try:
         names = (await db.fetch("SELECT * FROM s")).column_names
-        with duckdb.connect(config={"threads": 1}) as oracle:
+        with connect_duckdb() as oracle:
             async with db.query(f"{sql} EMIT CHANGES", values, progress=True, partitions=3, timeout=PATIENCE_S) as stream:
                 await stream.start()
                 fold = Fold(stream.changelog, stream.key, stream.schema)

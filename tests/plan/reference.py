@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from zlib import crc32
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute
 
@@ -34,6 +33,7 @@ from streamq.plan.leases import LeaseQueue
 from streamq.plan.pruning import prune
 from streamq.plan.relations import ScanArrow
 from streamq.plan.splits import Lease, Split
+from tests.oracle import connect_duckdb
 from tests.plan.constants import evaluate
 
 
@@ -99,11 +99,8 @@ def partitioned(table: pa.Table, key: str, count: int, **settings: object) -> Me
 
 
 class _Run:
-    def __init__(
-        self, plan: PhysicalPlan, snapshots: Mapping[str, MemoryRelation], seed: int, workers: int, instance: duckdb.DuckDBPyConnection
-    ) -> None:
+    def __init__(self, plan: PhysicalPlan, snapshots: Mapping[str, MemoryRelation], seed: int, workers: int) -> None:
         self.plan = plan
-        self.instance = instance
         self.snapshots = snapshots
         self.random = random.Random(seed)
         self.workers = workers
@@ -152,7 +149,7 @@ class _Run:
         return Lease(number, tuple(split for split in self.snapshots[relation].splits if split.unit == number))
 
     def run_task(self, fragment: Fragment, leases: Mapping[str, Lease], partition: int | None) -> pa.Table:
-        with self.instance.cursor() as session:
+        with connect_duckdb() as session:
             for source in fragment.inputs:
                 if isinstance(source, ScanInput):
                     snapshot = self.snapshots[source.relation]
@@ -186,5 +183,4 @@ def _merge(runs: list[pa.Table]) -> pa.Table:
 
 def run_plan(plan: PhysicalPlan, snapshots: Mapping[str, MemoryRelation], *, seed: int = 0, workers: int = 3) -> pa.Table:
     """Run a plan to its end and give its result."""
-    with duckdb.connect(":memory:", config={"threads": 1}) as instance:
-        return _Run(plan, snapshots, seed, workers, instance).run()
+    return _Run(plan, snapshots, seed, workers).run()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import duckdb
 import pytest
 
 from streamq.plan.fragments import CoPartitions, FullyPartitionable, PhysicalPlan
@@ -13,6 +12,7 @@ from streamq.sql.bind import bind_query
 from streamq.sql.catalog import RelationInfo
 from streamq.sql.parse import parse_one
 from streamq.sql.statements import Select
+from tests.oracle import connect_duckdb
 from tests.plan.queries import tables
 from tests.plan.reference import MemoryRelation, partitioned, run_plan
 
@@ -46,7 +46,7 @@ def test_partitions_are_used_as_they_lie(sql: str) -> None:
     physical = plan(sql, given)
     assert isinstance(physical.strategy, FullyPartitionable)
     assert [type(stage.driver) for stage in physical.stages] == [CoPartitions]
-    with duckdb.connect() as session:
+    with connect_duckdb() as session:
         session.register("orders", tables()["orders"])
         session.register("twins", tables()["orders"].slice(9))
         expected = session.sql(sql).fetchall()

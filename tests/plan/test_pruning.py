@@ -6,7 +6,6 @@ import datetime
 from decimal import Decimal
 from typing import Any
 
-import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from streamq.plan.pruning import prune
 from streamq.plan.splits import ColumnRange, Split
 from streamq.sql.logical import Bound
+from tests.oracle import connect_duckdb
 from tests.plan.constants import evaluate
 
 
@@ -95,6 +95,6 @@ def test_no_row_is_lost(values: list[int | None], op: Any, constant: float) -> N
     low, high = (min(present), max(present)) if present else (None, None)
     literal = f"({constant})" if op == "in" else str(constant)
     rows = ", ".join(f"({'NULL' if value is None else value})" for value in values)
-    with duckdb.connect() as session:
+    with connect_duckdb() as session:
         found = session.sql(f"SELECT count(*) FROM (VALUES {rows}) AS t(c) WHERE c {op} {literal}").fetchall()[0][0]
     assert kept(low, high, op, literal) or not found

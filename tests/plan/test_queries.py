@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-import duckdb
 import pyarrow as pa
 import pytest
 
@@ -16,6 +15,7 @@ from streamq.sql.catalog import RelationInfo
 from streamq.sql.logical import Query
 from streamq.sql.parse import parse_one
 from streamq.sql.statements import Select
+from tests.oracle import connect_duckdb
 from tests.plan.queries import BOUNDED, ORDERED, ROWS, relations, tables
 from tests.plan.reference import run_plan
 
@@ -47,7 +47,7 @@ def rows(table: pa.Table) -> list[tuple[object, ...]]:
 
 def ask_duckdb(sql: str) -> list[tuple[object, ...]]:
     """Run the query as written."""
-    with duckdb.connect() as session:
+    with connect_duckdb() as session:
         for name, table in tables().items():
             session.register(name, table)
         return rows(session.sql(sql).to_arrow_table())

@@ -11,6 +11,7 @@ from streamq.sql.dialect import generate
 from streamq.sql.parse import parse_one
 from streamq.sql.statements import Select
 from streamq.sql.windows import rewrite_time_windows
+from tests.oracle import connect_duckdb
 
 COLUMNS = {"k", "ts", "v", "customer_id", "event_time", "amount", "hashtags", "likes", "retweets", "replies", "engagement_score"}
 
@@ -18,13 +19,12 @@ COLUMNS = {"k", "ts", "v", "customer_id", "event_time", "amount", "hashtags", "l
 @pytest.fixture(name="con")
 def open_session() -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB session with a few rows."""
-    with duckdb.connect() as con:
-        con.execute("SET TimeZone = 'UTC'")
-        con.execute("CREATE TABLE t (k INT, ts TIMESTAMP, v INT)")
+    with connect_duckdb() as con:
+        con.execute("CREATE TEMP TABLE t (k INT, ts TIMESTAMP, v INT)")
         con.execute(
             "INSERT INTO t VALUES (1, '2024-01-01 00:00:30', 1), (1, '2024-01-01 00:05:30', 2), (2, '1969-12-31 23:59:59', 5), (1, NULL, 7)"
         )
-        con.execute("CREATE TABLE u AS SELECT k, v AS w FROM t WHERE k = 1 AND v = 1")
+        con.execute("CREATE TEMP TABLE u AS SELECT k, v AS w FROM t WHERE k = 1 AND v = 1")
         yield con
 
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,6 +19,7 @@ from streamq.storage.source import PushedSource
 from streamq.storage.source_feed import SourceFeed
 from streamq.storage.source_options import SourceOptions
 from streamq.storage.watermarks import constant_delay_us
+from tests.oracle import connect_duckdb
 
 SCHEMA = pa.schema([("id", pa.int64()), ("key", pa.string()), ("ts", pa.timestamp("us"))])
 ALL = ("id", "key", "ts", "_timestamp", "_partition", "_offset")
@@ -250,7 +250,7 @@ def test_watermarks_are_exact_by_row(times: list[int | None], cuts: list[int], e
         pushed.insert(table.slice(first, length))
         first += length
     taken = drain(feed, max_rows)
-    with duckdb.connect() as con:
+    with connect_duckdb() as con:
         con.register("rows", table)
         expected = con.sql(
             f"SELECT ({expression}) FROM (SELECT id, max(ts) OVER "

@@ -16,6 +16,7 @@ import pytest
 
 from streamq.errors import SourceError
 from streamq.storage.rows import table_of
+from tests.oracle import connect_duckdb
 
 SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string()), ("amount", pa.float64())])
 EXPECTED = [{"id": 1, "name": "a", "amount": 1.5}, {"id": 2, "name": None, "amount": None}]
@@ -39,7 +40,7 @@ def arrow_one(values: pa.Array, target: pa.DataType) -> list[object]:
 
 def forms() -> dict[str, object]:
     table = pa.Table.from_pylist(EXPECTED, schema=SCHEMA)
-    con = duckdb.connect()
+    con = connect_duckdb()
     return {
         "table": table,
         "batch": table.to_batches()[0],
