@@ -45,6 +45,9 @@ class ResultFormat(Protocol):
     def batch(self, batch: pa.RecordBatch, progress: Progress) -> Pieces:
         """Write a batch, and where it stands."""
 
+    def rest(self) -> None:
+        """Keep as little as can be until the next call, which may be long in coming."""
+
     def end(self, statistics: QueryStatistics, progress: Progress) -> bytes:
         """Say that the result is complete."""
 
@@ -72,6 +75,10 @@ class ArrowResult:
         if progress != self._progress:
             self._progress, self._said = progress, {arrow.PROGRESS: progress_to_json(progress)}
         return self._encoder.pieces(batch, self._said)
+
+    def rest(self) -> None:
+        """Let go of Arrow's writer."""
+        self._encoder.rest()
 
     def end(self, statistics: QueryStatistics, progress: Progress) -> bytes:
         """Give a batch without rows, and Arrow's end-of-stream marker."""
@@ -102,6 +109,9 @@ class LinesResult:
         """Give a line for each row."""
         return [self._lines.encode(batch)] if batch.num_rows else []
 
+    def rest(self) -> None:
+        """Do nothing: the next batch needs what there is."""
+
     def end(self, statistics: QueryStatistics, progress: Progress) -> bytes:
         """Give the line that says that these were all."""
         return _json({"streamq": "end", "rows": statistics.rows_out}) + b"\n"
@@ -131,6 +141,9 @@ class EventsResult:
         """Give the rows of a batch in one event."""
         rows = bytes(self._lines.encode(batch)).removesuffix(b"\n").replace(b"\n", b",") if batch.num_rows else b""
         return [_event("rows", b'{"progress":' + _json(progress_to_json(progress)) + b',"rows":[' + rows + b"]}")]
+
+    def rest(self) -> None:
+        """Do nothing: the next batch needs what there is."""
 
     def end(self, statistics: QueryStatistics, progress: Progress) -> bytes:
         """Give the event that says that these were all."""

@@ -175,6 +175,8 @@ class QueryResponse:
         if send.holds or self._format.keep_alive or self._reason is not None or self._deadline < math.inf:
             return False
         self._asleep = self.stream.answer(self._wake)
+        if self._asleep:
+            self._format.rest()
         return self._asleep
 
     def _wake(self) -> None:

@@ -44,9 +44,9 @@ class ArrowEncoder:
     def __init__(self, schema: pa.Schema, query: object | None = None) -> None:
         own = {} if query is None else {QUERY: json.dumps(query)}
         self.schema = schema.with_metadata({**(schema.metadata or {}), **own} or None)
-        self._sink = _Sink()
-        self._writer = pa.ipc.new_stream(self._sink, self.schema)
+        self._open: tuple[_Sink, pa.RecordBatchStreamWriter] | None = None
         self._said: tuple[Mapping[str, object], pa.KeyValueMetadata] | None = None
+        self._unsaid = 0
         self.begun = False
 
     def encode(self, batch: pa.RecordBatch, metadata: Mapping[str, object] | None = None) -> bytes:
@@ -62,9 +62,10 @@ class ArrowEncoder:
             batch = batch.replace_schema_metadata(self.schema.metadata)
         if metadata and (self._said is None or metadata is not self._said[0]):
             self._said = metadata, pa.KeyValueMetadata({key: json.dumps(value) for key, value in metadata.items()})
-        self._writer.write_batch(batch, custom_metadata=self._said[1] if metadata and self._said is not None else None)
+        sink, writer = self._opened()
+        writer.write_batch(batch, custom_metadata=self._said[1] if metadata and self._said is not None else None)
         self.begun = True
-        return self._sink.take()
+        return self._without_schema(sink.take())
 
     def note(self, metadata: Mapping[str, object]) -> bytes:
         """Give the bytes of a batch that has metadata and no rows."""
@@ -72,8 +73,30 @@ class ArrowEncoder:
 
     def end(self) -> bytes:
         """Give the end-of-stream marker."""
-        self._writer.close()
-        return b"".join(self._sink.take())
+        sink, writer = self._opened()
+        writer.close()
+        return b"".join(self._without_schema(sink.take()))
+
+    def rest(self) -> None:
+        """Keep as little as can be, until more comes: that may take long."""
+        # With a writer goes its knowledge of the dictionaries that were sent.
+        if self.begun and not any(map(_has_dictionary, self.schema.types)):
+            self._open = self._said = None
+
+    def _opened(self) -> tuple[_Sink, pa.RecordBatchStreamWriter]:
+        if self._open is None:
+            sink = _Sink()
+            self._open = sink, pa.ipc.new_stream(sink, self.schema)
+            self._unsaid = len(self.schema.serialize()) if self.begun else 0
+        return self._open
+
+    def _without_schema(self, pieces: Pieces) -> Pieces:
+        """Leave out what another writer has given before."""
+        unsaid, self._unsaid, first = self._unsaid, 0, 0
+        while unsaid:
+            unsaid -= len(pieces[first])
+            first += 1
+        return pieces[first:]
 
 
 class ArrowDecoder:
@@ -255,6 +278,10 @@ def _place(head: memoryview, table: int, number: int) -> int | None:
         return None
     (offset,) = struct.unpack_from("<H", head, fields + entry)
     return table + int(offset) if offset else None
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(kind)) or any(_has_dictionary(kind.field(place).type) for place in range(kind.num_fields))
 
 
 class _Sink:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -52,6 +53,23 @@ def test_pieces_are_cut_to_size(pieces: list[bytes], size: int) -> None:
     assert b"".join(cuts) == b"".join(pieces)
     assert all(len(piece) == size for piece in cuts[:-1])
     assert all(0 < len(piece) <= size for piece in cuts)
+
+
+@pytest.mark.parametrize(
+    "batch", [BATCH, BATCH.drop_columns(["d"]), BATCH.select([]), BATCH.select(["s"]).replace_schema_metadata({"a": "b"})]
+)
+def test_a_writer_that_rested_goes_on(batch: pa.RecordBatch) -> None:
+    """The bytes are the same as if it had kept all: the schema is there once, and so is each dictionary."""
+
+    def write(rest: bool) -> Iterator[bytes]:
+        encoder = ArrowEncoder(batch.schema, {"id": "q1"})
+        for number in range(3):
+            yield encoder.encode(batch, {"place": number})
+            if rest:
+                encoder.rest()
+        yield encoder.end()
+
+    assert list(write(rest=True)) == list(write(rest=False))
 
 
 def test_columns_are_not_copied() -> None:
