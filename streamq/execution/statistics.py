@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from streamq.execution.histogram import NO_EPOCHS, Histogram
+from streamq.execution.histogram import NO_EPOCHS, NO_QUERIES, Histogram
 from streamq.execution.jobs import PoolStatistics
 
 if TYPE_CHECKING:
@@ -308,21 +308,16 @@ class ResourceStatistics:
 class DatabaseStatistics:
     """A database, now. Totals count since `connect()` and include what the running queries have done so far.
 
-    `running` queries are now in `db.queries()`. `outcomes` counts the others by how they ended. `dropped_streams` were
+    `kinds` has the queries of each kind; what all together have done is their sum. `dropped_streams` were
     neither read to their end nor closed: the garbage collector found them. `strategies` counts queries by partition
     strategy, `splits` counts splits to be read by what they are made of, of which `splits_done` have been and running queries still have
     `splits_left`, `fallbacks` counts queries by why nothing parallel fitted. `channel_batches` of `channel_bytes` wait for readers now, of
-    `channel_limit_bytes` that may; queries are to get by with `memory_limit_bytes` for everything. `blocked_s` is how long producers
-    waited for readers. `kinds` has the queries of each kind by themselves, `continuous` what only those with EMIT have.
+    `channel_limit_bytes` that may; queries are to get by with `memory_limit_bytes` for everything. `continuous` is what
+    only queries with EMIT have.
     """
 
-    running: int
-    outcomes: Mapping[str, int]
+    kinds: Mapping[str, QueryTotals]
     dropped_streams: int
-    rows_out: int
-    bytes_out: int
-    batches_out: int
-    first_batch_s: Histogram
     strategies: Mapping[str, int]
     splits: Mapping[str, int]
     splits_pruned: int
@@ -330,7 +325,6 @@ class DatabaseStatistics:
     tasks: int
     channel_batches: int
     channel_bytes: int
-    blocked_s: float
     pools: tuple[PoolStatistics, ...] = ()
     relations: tuple[RelationStatistics, ...] = ()
     continuous: ContinuousTotals = ContinuousTotals()
@@ -338,6 +332,40 @@ class DatabaseStatistics:
     splits_left: int = 0
     channel_limit_bytes: int = 0
     memory_limit_bytes: int = 0
-    kinds: Mapping[str, QueryTotals] = field(default_factory=dict)
     inserts: InsertStatistics = NO_INSERTS
     resources: tuple[ResourceStatistics, ...] = ()
+
+    @property
+    def running(self) -> int:
+        """How many queries are now in `db.queries()`."""
+        return sum(kind.running for kind in self.kinds.values())
+
+    @property
+    def outcomes(self) -> Mapping[str, int]:
+        """How many queries have ended, by how."""
+        return {outcome: sum(kind.outcomes[outcome] for kind in self.kinds.values()) for outcome in OUTCOMES}
+
+    @property
+    def rows_out(self) -> int:
+        """Rows that readers were given."""
+        return sum(kind.rows_out for kind in self.kinds.values())
+
+    @property
+    def bytes_out(self) -> int:
+        """What these take in Arrow buffers."""
+        return sum(kind.bytes_out for kind in self.kinds.values())
+
+    @property
+    def batches_out(self) -> int:
+        """The batches in which they came."""
+        return sum(kind.batches_out for kind in self.kinds.values())
+
+    @property
+    def first_batch_s(self) -> Histogram:
+        """The times until readers had a first batch."""
+        return sum((kind.first_batch_s for kind in self.kinds.values()), start=NO_QUERIES)
+
+    @property
+    def blocked_s(self) -> float:
+        """How long producers waited for readers."""
+        return sum(kind.waited.channel_s for kind in self.kinds.values())

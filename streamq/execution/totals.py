@@ -89,13 +89,8 @@ class Totals:
             by_kind[query.kind] += _Sums.of(query)
         sums = sum(by_kind.values(), start=_Sums())
         return DatabaseStatistics(
-            running=len(running),
-            outcomes={outcome: sum(durations[kind][outcome].count for kind in KINDS) for outcome in OUTCOMES},
+            kinds={kind: _of_kind(kind, by_kind[kind], durations[kind], running) for kind in KINDS},
             dropped_streams=self._dropped,
-            rows_out=sums.rows_out,
-            bytes_out=sums.bytes_out,
-            batches_out=sums.batches_out,
-            first_batch_s=sums.first_batch_s,
             strategies=sums.strategies,
             splits=sums.splits,
             splits_pruned=sums.splits_pruned,
@@ -103,7 +98,6 @@ class Totals:
             tasks=sums.tasks,
             channel_batches=sum(query.channel_batches for query in running),
             channel_bytes=sum(query.channel_bytes for query in running),
-            blocked_s=sums.waited.channel_s,
             pools=tuple(pools),
             relations=tuple(relations),
             continuous=_continuous(by_kind["continuous"], running),
@@ -111,7 +105,6 @@ class Totals:
             splits_left=sum(scan.splits - scan.splits_done for query in running for scan in query.scans),
             channel_limit_bytes=channel_limit_bytes,
             memory_limit_bytes=memory_limit_bytes,
-            kinds={kind: _of_kind(kind, by_kind[kind], durations[kind], running) for kind in KINDS},
             inserts=inserts,
             resources=tuple(resources),
         )

@@ -143,7 +143,6 @@ class _Builder(Grouping):
             entangled=self.sources.entangled() or self._correlation(inputs, where),
             sessions=self.sessions,
             implied_keys=tuple(self.implied_keys),
-            equivalents=self._equivalents(items),
         )
         return block if self.low.continuous is None else time_block(self.low, block, conditions, bounds, dict(inputs))
 

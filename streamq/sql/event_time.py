@@ -98,18 +98,6 @@ def _window(
     return None if window is None else (number, window)
 
 
-def keys_told(over: exp.Expr) -> Iterator[str]:
-    """Give the keys whose value an item, over the keys, tells though it is another expression: windows as structs, ends of starts."""
-    match over.unnest() if not isinstance(over, exp.Subquery) else over:
-        case exp.Struct() as struct:
-            fields = {part.name: part.expression for part in struct.expressions if isinstance(part, exp.PropertyEQ)}
-            if fields.keys() == {"start", "end"}:
-                yield from (bound.name for bound in fields.values() if isinstance(bound, exp.Column))
-        case exp.Add(this=exp.Expression() as start, expression=exp.Anonymous(this="to_microseconds", expressions=[exp.Literal()])):
-            if isinstance(start.unnest(), exp.Column):
-                yield start.unnest().name
-
-
 def _names(leaf: Leaf) -> list[str]:
     return list(leaf.columns or ()) if isinstance(leaf, Scan) else list(leaf.query.schema.names)
 

@@ -8,9 +8,8 @@ from streamq.sql.aggregates import ORDER_SENSITIVE, decompose, say_function
 from streamq.sql.binder import BindFailed
 from streamq.sql.closing import window_ends
 from streamq.sql.columns import NotLowered
-from streamq.sql.event_time import keys_told
 from streamq.sql.functions import function_name, is_clock
-from streamq.sql.items import Item, has_query, outside_queries, rewrite_topmost
+from streamq.sql.items import has_query, outside_queries, rewrite_topmost
 from streamq.sql.logical import Call, Leaf, Named
 from streamq.sql.render import render_inputs
 from streamq.sql.resolution import Resolution
@@ -49,10 +48,6 @@ class Grouping(Resolution):
         if leaf is None or key.name not in window_ends(leaf):
             return None
         return exp.Dot(this=exp.paren(key), expression=identifier("end"))
-
-    def _equivalents(self, items: list[Item]) -> tuple[tuple[str, str], ...]:
-        keys = set(self.keys.values()) if self.keys is not None and self.low.continuous is not None else set()
-        return tuple((item.name, key) for item in items if item.over is not None for key in keys_told(item.over) if key in keys)
 
     def _group_nodes(self, group: exp.Group) -> list[tuple[exp.Expr, str]]:
         if any(group.args.get(part) for part in ("rollup", "cube", "grouping_sets", "totals")):

@@ -207,8 +207,6 @@ class Block:
     """Why the leaves cannot be joined one by one, with their rows carried as structs by alias, before `laterals` and the rest."""
     windows: tuple[WindowColumn, ...] = ()
     """The inputs that are bounds of the row's time window."""
-    equivalents: tuple[tuple[str, str], ...] = ()
-    """Items that tell a key's value though they are not it, each with the key: a window as a struct, its end where the start is the key."""
     implied_keys: tuple[str, ...] = ()
     """Keys that follow from the other keys (the end of a window that is a key as a struct): a result without them still has its key."""
     sessions: SessionRows | None = None

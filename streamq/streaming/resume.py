@@ -1,4 +1,7 @@
-"""Starts a continuous query from a snapshot of another run of it, in any number of partitions and on either executor."""
+"""Starts a continuous query from a snapshot of another run of it, in any number of partitions and on either executor.
+
+No database in memory outlives its queries, so none offers this: the law is held to it, that a restart changes no answer.
+"""
 
 from __future__ import annotations
 

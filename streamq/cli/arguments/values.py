@@ -51,13 +51,6 @@ def parse_parameter(text: str) -> tuple[str | None, object]:
         return (name if named else None), value
 
 
-def parse_port(text: str) -> int:
-    """Read a port."""
-    if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
-    return int(text)
-
-
 def parse_positive(text: str) -> int:
     """Read a whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
