@@ -23,6 +23,7 @@ import streamq
 from benchmarks.data import NUMERIC, ROWS, measured_file
 from benchmarks.measure import megabytes, milliseconds, percentile, ratio, show, tell, time_await
 from benchmarks.served import Peak, Service, bare_server, streamq_serve
+from streamq.cli.serving import PIECE_BYTES
 
 BACKENDS = ("asyncio", "trio")
 FOLLOWERS = 1_000
@@ -62,13 +63,13 @@ async def compare_transfers(path: Path, columns: str, runs: int, backend: str) -
 
 
 async def body_of(service: Service, sql: str) -> tuple[int, int, int]:
-    """Give the rows of a result, the bytes of its body, and of a typical piece: those of a batch."""
+    """Give the rows of a result, the bytes of its body, and of a typical piece: a batch, as far as it is sent at once."""
     headers = {"accept": "application/vnd.apache.arrow.stream"}
     async with httpx.AsyncClient(base_url=service.url, timeout=PATIENCE_S) as client:
         size = len((await client.post("/v1/query", json={"sql": sql}, headers=headers)).content)
     async with streamq.connect(service.url) as db, db.query(sql) as stream:
         rows = [batch.num_rows async for batch in stream]
-    return sum(rows), size, size // len(rows)
+    return sum(rows), size, min(size // len(rows), PIECE_BYTES)
 
 
 async def transfer(client: httpx.AsyncClient, size: int, piece: int) -> None:
@@ -128,9 +129,10 @@ class Crowd:
         """Read for ever: a source's rows, or how many a view counts for each key."""
         view = number % 2 == 1
         sql = "SELECT k, n FROM counts EMIT CHANGES" if view else "SELECT k, t FROM pushed EMIT CHANGES"
-        async with self._db.query(sql) as stream:
-            async with self._limiter:
-                await stream.start()
+        stream = self._db.query(sql)
+        async with self._limiter:
+            await stream.start()
+        async with stream:
             self._following += 1
             self._tell()
             counts: dict[int, int] = {}
