@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar, TypeVarTuple, assert_never
+from typing import Any, TypeVar, TypeVarTuple, assert_never
 
 import anyio
 import anyio.to_thread
@@ -267,7 +267,7 @@ class PlanRun:
                 await self._output.send(batch)
 
 
-async def _side_by_side(works: Sequence[tuple[str, Callable[[], Awaitable[None]]]], prefix: str) -> None:
+async def _side_by_side(works: Sequence[tuple[str, Callable[[], Coroutine[Any, Any, None]]]], prefix: str) -> None:
     """Do several things at once, each as a task of its name behind the prefix; a single one needs none."""
     if len(works) == 1:
         await works[0][1]()
