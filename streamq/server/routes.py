@@ -19,6 +19,7 @@ from streamq.errors import BindError, SourceError
 from streamq.server.asked import EXECUTE_OPTIONS, EXPLAIN_OPTIONS, QUERY_OPTIONS, STREAM_OPTIONS, asked, content_type
 from streamq.server.formats import FORMATS, NDJSON, choose_format
 from streamq.server.guard import CALLER
+from streamq.server.logs import note
 from streamq.server.outside import Lasting
 from streamq.server.responses import QueryResponse, error_response, while_connected, within
 from streamq.server.rights import check_right
@@ -58,7 +59,7 @@ async def execute(request: Request) -> Response:
     params = parameters_from_json(said, service.limits.max_request_bytes)
     await _check_statement(request, said["sql"])
     work = partial(within, service.limits.max_query_s)
-    with service.statement(_caller(request)) as database:
+    with service.statement(_caller(request), partial(_note_query, request)) as database:
         result = await while_connected(request.receive, lambda: work(database.execute(said["sql"], params)))
     table: Any = None
     if result.table is not None:
@@ -75,7 +76,7 @@ async def explain(request: Request) -> Response:
     if analyze:
         await _check_statement(request, said["sql"])
     work = partial(within, service.limits.max_query_s)
-    with service.statement(_caller(request)) as database:
+    with service.statement(_caller(request), partial(_note_query, request)) as database:
         text = await while_connected(request.receive, lambda: work(database.explain(said["sql"], params, analyze=analyze)))
     return JSONResponse({"text": text})
 
@@ -229,6 +230,11 @@ def _service(request: Request) -> Service:
 def _caller(request: Request) -> Caller:
     caller: Caller = request.scope[CALLER]
     return caller
+
+
+def _note_query(request: Request, query_id: str) -> None:
+    """Name in the log the query that a statement runs."""
+    note(request.scope, query_id=query_id)
 
 
 def _no_such_query(query_id: str) -> HTTPException:

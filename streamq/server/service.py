@@ -131,8 +131,8 @@ class Service:
         self._changed.set()
 
     @contextmanager
-    def statement(self, caller: Caller) -> Iterator[EmbeddedDatabase]:
-        """Give the database for one statement of a caller. The queries that it runs are counted until the block ends.
+    def statement(self, caller: Caller, told: Callable[[str], None]) -> Iterator[EmbeddedDatabase]:
+        """Give the database for one statement of a caller. The queries that it runs are counted until the block ends, their ids told.
 
         Raises:
             ConnectionLost, ResourceLimit: from the statement, as from `answering`.
@@ -141,6 +141,7 @@ class Service:
 
             def begin(query_id: str) -> None:
                 counted.enter_context(self.answering(InStatement(caller)))(query_id)
+                told(query_id)
 
             yield self.database.as_used_by(begin, lambda query_id: self.sees(caller, query_id))
 

@@ -144,8 +144,9 @@ async def test_queries_at_a_time(home: streamq.Database) -> None:
         ("/v1/explain", f"{WIDE} WHERE a.n < 0 EMIT CHANGES"),
     ],
 )
-async def test_queries_that_statements_run(home: streamq.Database, path: str, sql: str) -> None:
-    """They count, are seen and can be cancelled as others; a cancelled one has done nothing."""
+async def test_queries_that_statements_run(home: streamq.Database, caplog: pytest.LogCaptureFixture, path: str, sql: str) -> None:
+    """They count, are seen, named in the log, and can be cancelled as others; a cancelled one has done nothing."""
+    caplog.set_level("INFO", "streamq.server")
     await home.execute("CREATE SOURCE events (n BIGINT)")
     (mine, my_line), (other, other_line) = make_token("mine", "write"), make_token("other", "write")
     tokens = Tokens(Token(Caller(line[:5].rstrip(":"), "write"), bytes.fromhex(line[-64:])) for line in (my_line, other_line))
@@ -174,6 +175,7 @@ async def test_queries_that_statements_run(home: streamq.Database, path: str, sq
                 assert not await stranger.cancel(running[0].query_id)
                 assert await db.cancel(running[0].query_id)
         assert [(answer.status_code, answer.json()["class"]) for answer in cancelled] == [(409, "QueryCancelled")]
+        assert ("request", running[0].query_id) in {(getattr(one, "event", 0), getattr(one, "query_id", 0)) for one in caplog.records}
         assert (await db.execute("INSERT INTO events SELECT 1")).rows == 1
     assert (await home.fetch("SELECT n FROM events")).to_pylist() == [{"n": 1}]
 
