@@ -20,15 +20,14 @@ from streamq.database import Database
 from streamq.engine import EmbeddedDatabase, connect
 from streamq.errors import SourceError, StreamqError
 from streamq.server import console, openapi
-from streamq.server.counting import CountRequests
-from streamq.server.failures import TellFailures
 from streamq.server.guard import Guard
-from streamq.server.logs import RequestLog, note
+from streamq.server.logs import note
 from streamq.server.outside import AnswerOutside
 from streamq.server.responses import error_response
 from streamq.server.routes import ROUTES
 from streamq.server.service import Service
 from streamq.server.unread import ReadToTheEnd
+from streamq.server.watching import WatchRequests
 
 CLIENT_LEFT = 499
 """What logs show for a request whose client did not wait for the answer."""
@@ -74,9 +73,7 @@ def app(
 
     routes = [*ROUTES, openapi.route(ROUTES, has_tokens=tokens is not None), *console.routes()]
     middleware = [
-        Middleware(CountRequests, requests=service.requests),
-        Middleware(RequestLog),
-        Middleware(TellFailures),
+        Middleware(WatchRequests, requests=service.requests),
         Middleware(ReadToTheEnd),
         Middleware(AnswerOutside),
         Middleware(Guard, service=service),

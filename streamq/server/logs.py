@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from streamq.config.service import LogFormat, LogLevel
 from streamq.metrics.logs import JsonFormatter
@@ -29,23 +28,9 @@ _REFUSED = frozenset({401, 403, 408, 413, 421, 429})
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "event"}
 
 
-class RequestLog:
-    """A middleware that logs how each request ended."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.monotonic()
-        scope[_NOTES] = {}
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            _log_request(scope, scope.get(STATUS, 0), time.monotonic() - started)
+def begin_notes(scope: Scope) -> None:
+    """Take notes of a request from now on."""
+    scope[_NOTES] = {}
 
 
 def note(scope: Scope, **fields: object) -> None:
@@ -80,7 +65,8 @@ def logging_to_stderr(form: LogFormat, level: LogLevel) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _log_request(scope: Scope, status: int, elapsed_s: float) -> None:
+def log_request(scope: Scope, status: int, elapsed_s: float) -> None:
+    """Write the record of a request that has ended; status 0 is one whose client did not wait for the answer."""
     method, path = scope["method"], scope["path"]
     refused = status in _REFUSED
     quiet = logging.DEBUG if path in _QUIET else logging.INFO

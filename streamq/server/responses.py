@@ -48,6 +48,11 @@ PARTING_S = 5.0
 class QueryResponse:
     """Runs a query and sends its result. What keeps it from starting is an answer in JSON with the status that fits."""
 
+    __slots__ = (
+        "_answering", "_asleep", "_complete", "_deadline", "_format", "_held", "_limits", "_max_bytes", "_reason", "_request", "_sending",
+        "_sent_bytes", "_service", "_tasks", "caller", "stream",
+    )  # fmt: skip
+
     def __init__(self, service: Service, stream: QueryBatchStream, result: ResultFormat, caller: Caller) -> None:
         self.stream = stream
         self.caller = caller

@@ -23,30 +23,40 @@ class ReadToTheEnd:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        unread = True
-
-        async def receive_marking() -> Message:
-            nonlocal unread
-            message = await receive()
-            unread = message["type"] == "http.request" and message.get("more_body", False)
-            return message
-
-        async def send_reading(message: Message) -> None:
-            if not unread or message["type"] != "http.response.body" or message.get("more_body", False):
-                await send(message)
-                return
-            await send({**message, "more_body": True})
-            with anyio.move_on_after(LINGER_S):
-                while unread:
-                    await receive_marking()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_discard, receive)
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-                tasks.cancel_scope.cancel()
-
-        await self._app(scope, receive_marking, send_reading)
+        reading = _Reading(receive, send)
+        await self._app(scope, reading.receive, reading.send)
 
 
-async def _discard(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class _Reading:
+    """The two ways between one client and the application."""
+
+    __slots__ = ("_receive", "_send", "_unread")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._unread = True
+
+    async def receive(self) -> Message:
+        """Give what the client says next."""
+        message = await self._receive()
+        self._unread = message["type"] == "http.request" and message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on; before the last one all of the request is read."""
+        if not self._unread or message["type"] != "http.response.body" or message.get("more_body", False):
+            await self._send(message)
+            return
+        await self._send({**message, "more_body": True})
+        with anyio.move_on_after(LINGER_S):
+            while self._unread:
+                await self.receive()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._discard)
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            tasks.cancel_scope.cancel()
+
+    async def _discard(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass

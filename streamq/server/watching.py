@@ -1,4 +1,4 @@
-"""A middleware that counts requests, for `/metrics`."""
+"""A middleware that sees every request to its end: for the metrics, for the log, and for those that fail as nobody thought of."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamq.metrics.requests import Requests
-from streamq.server.logs import STATUS
+from streamq.server.failures import tell_failure
+from streamq.server.logs import STATUS, begin_notes, log_request
 
 LEFT = "left"
 """In place of a status code, where a client did not wait for the answer to begin."""
 
 
-class CountRequests:
-    """Counts each request when it has ended, under what answered it and its status code, which it notes for the others in here."""
+class WatchRequests:
+    """Counts each request when it has ended, under what answered it and its status code, logs it, and answers where it failed.
+
+    One middleware does all three: each would be kept for as long as a follower follows.
+    """
 
     def __init__(self, app: ASGIApp, requests: Requests) -> None:
         self._app = app
@@ -26,6 +30,7 @@ class CountRequests:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
+        begin_notes(scope)
 
         async def send_noting(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -35,8 +40,14 @@ class CountRequests:
         self._requests.began()
         try:
             await self._app(scope, receive, send_noting)
+        except Exception as error:
+            if STATUS in scope:
+                raise
+            await tell_failure(error, scope, receive, send_noting)
         finally:
-            self._requests.ended(route_of(scope), str(scope.get(STATUS, LEFT)), time.monotonic() - started)
+            elapsed_s, status = time.monotonic() - started, scope.get(STATUS)
+            log_request(scope, status or 0, elapsed_s)
+            self._requests.ended(route_of(scope), str(status or LEFT), elapsed_s)
 
 
 def route_of(scope: Scope) -> str:
