@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from streamq.kernels.session import translate
+from streamq.sql.arrow_types import ArrowTypes
 from streamq.storage.session import private_session
 
 
@@ -20,6 +21,7 @@ class Describer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._session: duckdb.DuckDBPyConnection | None = None
+        self._arrow_types = ArrowTypes()
 
     def describe(self, sql: str, inputs: Mapping[str, pa.Schema], parameters: Mapping[str, object]) -> pa.Schema:
         """Give the schema of `sql` over tables of these schemas, as DuckDB delivers it as Arrow.
@@ -31,11 +33,11 @@ class Describer:
             try:
                 for name, schema in inputs.items():
                     con.register(name, schema.empty_table())
-                (statement,) = con.extract_statements(sql)
+                (statement,) = con.extract_statements(f"DESCRIBE {sql}")
                 values = {"now": datetime.now(UTC), **parameters}
                 used = {name: values[name] for name in statement.named_parameters}
-                relation = con.sql(sql, params=used) if used else con.sql(sql)
-                return relation.limit(0).to_arrow_table().schema
+                columns = con.execute(statement, used or None).fetchall()
+                return self._arrow_types.schema(con, [column[0] for column in columns], [column[1] for column in columns])
             except duckdb.Error as error:
                 raise translate(error, "planning") from error
 

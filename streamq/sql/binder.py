@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
+from streamq.sql.arrow_types import ArrowTypes
 from streamq.sql.catalog import SYSTEM_SCHEMA, WATERMARK, CatalogView, RelationInfo, watermark_type
 from streamq.sql.diagnostics import Complaint, read_complaint
 from streamq.sql.text import name_sql
@@ -76,6 +77,7 @@ class Binder:
         self._connection = _alone()
         self._connection.execute(f"CREATE SCHEMA {SYSTEM_TABLES}; CREATE SCHEMA {WATERMARKED_TABLES}")
         self._known: dict[str, tuple[pa.Schema, bool, pa.DataType | None]] = {}
+        self._arrow_types = ArrowTypes()
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -93,7 +95,7 @@ class Binder:
             for name, relation in catalog.items():
                 if self._known.get(name) != (relation.schema, relation.system_columns, _watermark(relation)):
                     self._create(name, relation)
-            yield BinderSession(self._connection)
+            yield BinderSession(self._connection, self._arrow_types)
 
     def _drop(self, name: str) -> None:
         for schema in ("main", SYSTEM_TABLES, WATERMARKED_TABLES):
@@ -121,8 +123,9 @@ class Binder:
 class BinderSession:
     """What one query asks of the binder."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, arrow_types: ArrowTypes) -> None:
         self._connection = connection
+        self._arrow_types = arrow_types
         self.parameters: dict[str, object] = {}
 
     def is_one_select(self, sql: str) -> bool:
@@ -146,11 +149,7 @@ class BinderSession:
 
     def arrow_schema(self, names: Sequence[str], types: Sequence[str]) -> pa.Schema:
         """Give the Arrow schema in which DuckDB delivers columns of these types."""
-        if not names:
-            return pa.schema([])
-        nulls = ", ".join(f"{_null_of(type_)} AS c{number}" for number, type_ in enumerate(types))
-        empty = self._connection.sql(f"SELECT {nulls} LIMIT 0").to_arrow_table().schema
-        return pa.schema([pa.field(name, field.type) for name, field in zip(names, empty, strict=True)])
+        return self._arrow_types.schema(self._connection, names, types)
 
     def type_names(self, schema: pa.Schema) -> tuple[str, ...]:
         """Give DuckDB's names of the types of an Arrow schema."""
@@ -207,7 +206,3 @@ def _watermark(relation: RelationInfo) -> pa.DataType | None:
         return None
     time = next((field for field in relation.schema if field.name.lower() == relation.watermark[0].lower()), None)
     return None if time is None else watermark_type(time.type)
-
-
-def _null_of(type_: str) -> str:
-    return "NULL" if type_ == '"NULL"' else f"CAST(NULL AS {type_})"
