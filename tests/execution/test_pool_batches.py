@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import anyio
 import duckdb
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamq.execution.jobs import ArrowFiles, ToFiles
+from streamq.execution.jobs import ArrowFiles, ToFiles, WorkerPool
 from tests.execution.pools import PoolMaker, drain, make_job, read
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
@@ -34,53 +35,50 @@ def expected(sql: str) -> pa.Table:
         return connection.sql(sql).to_arrow_table()
 
 
-async def test_batches_come_in_order(new_pool: PoolMaker) -> None:
+async def test_batches_come_in_order(pool: WorkerPool) -> None:
     """The rows are DuckDB's, in its order."""
-    async with new_pool() as pool:
-        table = await read(pool, make_job("SELECT i, i * 2 AS j FROM range(200000) t(i)"))
+    table = await read(pool, make_job("SELECT i, i * 2 AS j FROM range(200000) t(i)"))
     assert table.equals(expected("SELECT i, i * 2 AS j FROM range(200000) t(i)"))
 
 
-async def test_every_type_arrives_as_duckdb_gives_it(new_pool: PoolMaker) -> None:
+async def test_every_type_arrives_as_duckdb_gives_it(pool: WorkerPool) -> None:
     """Strings, nested values, decimals, enums and times are the same types and values."""
-    async with new_pool() as pool:
-        table = await read(pool, make_job(TYPES, batch_rows=1000))
+    table = await read(pool, make_job(TYPES, batch_rows=1000))
     assert table.schema == expected(TYPES).schema
     assert table.to_pylist() == expected(TYPES).to_pylist()
 
 
-async def test_an_empty_result_has_its_schema(new_pool: PoolMaker) -> None:
+async def test_an_empty_result_has_its_schema(pool: WorkerPool) -> None:
     """No batch comes, and the result tells the columns."""
-    async with new_pool() as pool, pool.run(make_job("SELECT 1 AS a, 'x' AS b WHERE false")) as running:
+    async with pool.run(make_job("SELECT 1 AS a, 'x' AS b WHERE false")) as running:
         assert [batch async for batch in running] == []
         assert running.result.schema == pa.schema([("a", pa.int32()), ("b", pa.string())])
 
 
-async def test_batches_are_at_most_batch_rows(new_pool: PoolMaker) -> None:
+async def test_batches_are_at_most_batch_rows(pool: WorkerPool) -> None:
     """Batches are as large as asked, or smaller."""
-    async with new_pool() as pool, pool.run(make_job("SELECT i FROM range(1000) t(i)", batch_rows=7)) as running:
+    async with pool.run(make_job("SELECT i FROM range(1000) t(i)", batch_rows=7)) as running:
         sizes = [batch.num_rows async for batch in running]
     assert max(sizes) <= 7
     assert sum(sizes) == 1000
 
 
-async def test_the_result_counts_rows_and_bytes(new_pool: PoolMaker) -> None:
+async def test_the_result_counts_rows_and_bytes(pool: WorkerPool) -> None:
     """The result says what the job gave."""
-    async with new_pool() as pool, pool.run(make_job("SELECT i FROM range(1000) t(i)"), worker=1) as running:
+    async with pool.run(make_job("SELECT i FROM range(1000) t(i)"), worker=1) as running:
         assert await drain(running) == 1000
         assert (running.result.worker, running.result.rows) == (1, 1000)
         assert running.result.bytes >= 8000
         assert running.result.busy_s > 0
 
 
-async def test_repeated_names_are_kept(new_pool: PoolMaker) -> None:
+async def test_repeated_names_are_kept(pool: WorkerPool) -> None:
     """Columns of the same name stay apart."""
-    async with new_pool() as pool:
-        table = await read(pool, make_job("SELECT a, a FROM v", views=(("v", "SELECT 1 AS a"),)))
+    table = await read(pool, make_job("SELECT a, a FROM v", views=(("v", "SELECT 1 AS a"),)))
     assert table.column_names == ["a", "a"]
 
 
-async def test_inputs_views_and_parameters(new_pool: PoolMaker) -> None:
+async def test_inputs_views_and_parameters(pool: WorkerPool) -> None:
     """Views read inputs and the views before them, and parameters may be anywhere; those not used do no harm."""
     job = make_job(
         "WITH w AS (SELECT b FROM v2) SELECT b + $p1 AS c FROM w ORDER BY c DESC",
@@ -88,68 +86,61 @@ async def test_inputs_views_and_parameters(new_pool: PoolMaker) -> None:
         inputs=(("t#1", pa.table({"a": [1, 2, 3]})),),
         parameters=(("p1", 5), ("p2", 1), ("p3", "unused")),
     )
-    async with new_pool() as pool:
-        assert (await read(pool, job)).to_pydict() == {"c": [35, 25]}
+    assert (await read(pool, job)).to_pydict() == {"c": [35, 25]}
 
 
-async def test_parameters_keep_their_types(new_pool: PoolMaker) -> None:
+async def test_parameters_keep_their_types(pool: WorkerPool) -> None:
     """Python values arrive as the SQL values they stand for."""
     values = [2**70, 1.5, "é", date(2020, 1, 2), datetime(2020, 1, 2, 3, tzinfo=UTC), Decimal("1.50"), True, None, b"x", [1, 2]]
     names = [f"p{number}" for number in range(len(values))]
     job = make_job(f"SELECT {', '.join(f'${name} AS {name}' for name in names)}", parameters=tuple(zip(names, values, strict=True)))
-    async with new_pool() as pool:
-        [row] = (await read(pool, job)).to_pylist()
+    [row] = (await read(pool, job)).to_pylist()
     assert list(row.values()) == values
 
 
-async def test_a_table_is_read_by_several_jobs(new_pool: PoolMaker) -> None:
+async def test_a_table_is_read_by_several_jobs(pool: WorkerPool) -> None:
     """Jobs that run at once may share an input."""
     table = pa.table({"a": range(100_000), "d": pa.array([Decimal(i) for i in range(100_000)], pa.decimal128(38, 0))})
     job = make_job("SELECT sum(a) AS s, sum(d) AS d FROM t", inputs=(("t", table),))
     answers: list[pa.Table] = []
 
-    async with new_pool() as pool:
+    async def ask() -> None:
+        answers.append(await read(pool, job))
 
-        async def ask() -> None:
-            answers.append(await read(pool, job))
-
-        async with anyio.create_task_group() as tasks:
-            for _ in range(6):
-                tasks.start_soon(ask)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(ask)
     assert [answer.to_pylist() for answer in answers] == [[{"s": 4999950000, "d": Decimal(4999950000)}]] * 6
 
 
-async def test_arrow_files_are_read_in_order(new_pool: PoolMaker, tmp_path: Path) -> None:
+async def test_arrow_files_are_read_in_order(pool: WorkerPool, tmp_path: Path) -> None:
     """Files with the rows of an earlier job are one input, in the order in which they are named."""
-    async with new_pool() as pool:
-        files = []
-        for number in (1, 2):
-            job = make_job(
-                f"SELECT i + {number} * 10 AS a, ('e' || {number})::ENUM('e1', 'e2') AS e FROM range(3) t(i)",
-                output=ToFiles(str(tmp_path), f"part{number}", 1),
-            )
-            async with pool.run(job) as running:
-                await drain(running)
-                files.append(running.result)
-        source = ArrowFiles(tuple(result.files[0][1] for result in files), files[0].schema)
-        table = await read(pool, make_job("SELECT a, e::VARCHAR AS e FROM t", inputs=(("t", source),)))
+    files = []
+    for number in (1, 2):
+        job = make_job(
+            f"SELECT i + {number} * 10 AS a, ('e' || {number})::ENUM('e1', 'e2') AS e FROM range(3) t(i)",
+            output=ToFiles(str(tmp_path), f"part{number}", 1),
+        )
+        async with pool.run(job) as running:
+            await drain(running)
+            files.append(running.result)
+    source = ArrowFiles(tuple(result.files[0][1] for result in files), files[0].schema)
+    table = await read(pool, make_job("SELECT a, e::VARCHAR AS e FROM t", inputs=(("t", source),)))
     assert table.to_pydict() == {"a": [10, 11, 12, 20, 21, 22], "e": ["e1"] * 3 + ["e2"] * 3}
 
 
-async def test_no_arrow_files_are_no_rows(new_pool: PoolMaker) -> None:
+async def test_no_arrow_files_are_no_rows(pool: WorkerPool) -> None:
     """An input without files is empty and has its columns."""
     source = ArrowFiles((), pa.schema([("a", pa.int64())]))
-    async with new_pool() as pool:
-        assert (await read(pool, make_job("SELECT a FROM t", inputs=(("t", source),)))).num_rows == 0
+    assert (await read(pool, make_job("SELECT a FROM t", inputs=(("t", source),)))).num_rows == 0
 
 
-async def test_parquet_is_read(new_pool: PoolMaker, tmp_path: Path) -> None:
+async def test_parquet_is_read(pool: WorkerPool, tmp_path: Path) -> None:
     """A job reads a range of a file's rows."""
     pq.write_table(pa.table({"a": range(10_000)}), tmp_path / "a.parquet", row_group_size=1000)
     rows = "file_row_number >= 1500 AND file_row_number < 2500"
     view = f"SELECT a FROM read_parquet('{tmp_path}/a.parquet', file_row_number = true) WHERE {rows}"
-    async with new_pool() as pool:
-        table = await read(pool, make_job("SELECT * FROM v", views=(("v", view),)))
+    table = await read(pool, make_job("SELECT * FROM v", views=(("v", view),)))
     assert table.column("a").to_pylist() == list(range(1500, 2500))
 
 
@@ -182,66 +173,64 @@ async def test_a_stalled_job_does_not_hold_its_worker(new_pool: PoolMaker) -> No
         assert await drain(stalled) == 1_000_000
 
 
-async def test_many_jobs_on_few_workers(new_pool: PoolMaker) -> None:
+async def test_many_jobs_on_few_workers(pool: WorkerPool) -> None:
     """Fifty jobs at once are all exact."""
     sums: dict[int, int] = {}
-    async with new_pool() as pool:
 
-        async def ask(number: int) -> None:
-            table = await read(pool, make_job(f"SELECT i + {number} AS a FROM range(20000) t(i)", batch_rows=3000))
-            sums[number] = sum(table.column("a").to_pylist())
+    async def ask(number: int) -> None:
+        table = await read(pool, make_job(f"SELECT i + {number} AS a FROM range(20000) t(i)", batch_rows=3000))
+        sums[number] = sum(table.column("a").to_pylist())
 
-        async with anyio.create_task_group() as tasks:
-            for number in range(50):
-                tasks.start_soon(ask, number)
+    async with anyio.create_task_group() as tasks:
+        for number in range(50):
+            tasks.start_soon(ask, number)
     assert sums == {number: 199_990_000 + 20_000 * number for number in range(50)}
 
 
-async def test_rows_larger_than_a_slot(new_pool: PoolMaker) -> None:
+async def test_rows_larger_than_a_slot(pool: WorkerPool) -> None:
     """A row, or a batch, that no slot of shared memory can hold arrives all the same."""
     sql = "SELECT repeat(chr(97 + i::INTEGER), CASE WHEN i = 3 THEN 3000000 ELSE 300000 END) AS a FROM range(12) t(i)"
-    async with new_pool() as pool:
-        table = await read(pool, make_job(sql))
+    table = await read(pool, make_job(sql))
     assert table.equals(expected(sql))
 
 
 async def test_batches_outlive_their_pool(new_pool: PoolMaker) -> None:
     """What a reader was given is its own."""
-    async with new_pool() as pool:
+    async with new_pool(workers=1) as pool:
         table = await read(pool, make_job(TYPES))
     assert table.to_pylist() == expected(TYPES).to_pylist()
 
 
-async def test_statistics_count_jobs(new_pool: PoolMaker) -> None:
+async def test_statistics_count_jobs(pool: WorkerPool) -> None:
     """A pool tells what its workers have done and have open."""
-    async with new_pool() as pool:
-        await read(pool, make_job("SELECT 1"), worker=0)
-        async with pool.run(make_job("SELECT i FROM range(1000000) t(i)"), worker=1):
-            statistics = pool.statistics()
+    before = pool.statistics()
+    await read(pool, make_job("SELECT 1"), worker=0)
+    async with pool.run(make_job("SELECT i FROM range(1000000) t(i)"), worker=1):
+        statistics = pool.statistics()
     assert statistics.kind == pool.kind
-    assert [(worker.jobs, worker.done) for worker in statistics.workers] == [(0, 1), (1, 0)]
+    done = [worker.done - earlier.done for worker, earlier in zip(statistics.workers, before.workers, strict=True)]
+    assert ([worker.jobs for worker in statistics.workers], done) == ([0, 1], [1, 0])
 
 
-async def test_a_job_goes_to_the_worker_with_least_to_do(new_pool: PoolMaker) -> None:
+async def test_a_job_goes_to_the_worker_with_least_to_do(pool: WorkerPool) -> None:
     """Open jobs are spread."""
     endless = make_job("SELECT i FROM range(10000000) t(i)")
-    async with new_pool() as pool, pool.run(endless), pool.run(endless):
+    async with pool.run(endless), pool.run(endless):
         assert [worker.jobs for worker in pool.statistics().workers] == [1, 1]
 
 
 @pytest.mark.parametrize("options", [{"worker": 2}, {"worker": -1}, {"credits": 0}])
-async def test_what_cannot_be_asked(new_pool: PoolMaker, options: dict[str, int]) -> None:
+async def test_what_cannot_be_asked(pool: WorkerPool, options: dict[str, Any]) -> None:
     """A worker that does not exist, and no credits, are refused."""
-    async with new_pool() as pool:
-        with pytest.raises(ValueError, match="must be"):
-            pool.run(make_job("SELECT 1"), **options)
+    with pytest.raises(ValueError, match="must be"):
+        pool.run(make_job("SELECT 1"), **options)
 
 
-async def test_memory_stays_flat_while_a_reader_stalls(new_pool: PoolMaker, tmp_path: Path) -> None:
+async def test_memory_stays_flat_while_a_reader_stalls(pool: WorkerPool, tmp_path: Path) -> None:
     """A scan of many rows holds its granted batches, however long nobody reads."""
     pq.write_table(pa.table({"a": range(2_000_000), "b": range(2_000_000)}), tmp_path / "a.parquet", row_group_size=122_880)
     scan = make_job(f"SELECT a, b FROM read_parquet('{tmp_path}/a.parquet')")
-    async with new_pool() as pool, pool.run(scan, worker=0) as first, pool.run(scan, worker=1) as second:
+    async with pool.run(scan, worker=0) as first, pool.run(scan, worker=1) as second:
         await anext(aiter(first))
         await anext(aiter(second))
         before = resident_bytes()

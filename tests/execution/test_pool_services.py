@@ -69,15 +69,14 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
-async def test_answers_come_in_the_order_of_the_calls(new_pool: PoolMaker, log: Path) -> None:
+async def test_answers_come_in_the_order_of_the_calls(pool: WorkerPool, log: Path) -> None:
     """Every call is answered, and leaving the context closes the service."""
-    async with new_pool() as pool:
-        async with hosted(pool, log) as asked:
-            for number in range(50):
-                asked.service.call(number)
-            assert [await asked.answer() for _ in range(50)] == list(range(50))
-            assert [worker.jobs for worker in pool.statistics().workers] == [1, 0]
-        assert [worker.jobs for worker in pool.statistics().workers] == [0, 0]
+    async with hosted(pool, log) as asked:
+        for number in range(50):
+            asked.service.call(number)
+        assert [await asked.answer() for _ in range(50)] == list(range(50))
+        assert [worker.jobs for worker in pool.statistics().workers] == [1, 0]
+    assert [worker.jobs for worker in pool.statistics().workers] == [0, 0]
     assert notes(log) == ["opened", "closed"]
 
 
@@ -90,31 +89,29 @@ async def test_jobs_and_services_share_a_worker(new_pool: PoolMaker, log: Path) 
 
 
 @pytest.mark.parametrize(("request_", "error", "message"), [("fail", DataError, "as asked"), ("break", QueryError, "internal error: this")])
-async def test_a_failed_call_ends_the_service(new_pool: PoolMaker, log: Path, request_: str, error: type[QueryError], message: str) -> None:
+async def test_a_failed_call_ends_the_service(pool: WorkerPool, log: Path, request_: str, error: type[QueryError], message: str) -> None:
     """What a call fails with is told, typed; then the service is closed, and its worker goes on."""
-    async with new_pool() as pool:
-        async with hosted(pool, log) as asked:
-            with pytest.raises(error, match=message):
-                await asked.ask(request_)
-            assert isinstance(await asked.service.wait_ended(), error)
-        assert notes(log) == ["opened", "closed"]
-        assert [worker.restarts for worker in pool.statistics().workers] == [0, 0]
+    async with hosted(pool, log) as asked:
+        with pytest.raises(error, match=message):
+            await asked.ask(request_)
+        assert isinstance(await asked.service.wait_ended(), error)
+    assert notes(log) == ["opened", "closed"]
+    assert [worker.restarts for worker in pool.statistics().workers] == [0, 0]
 
 
 @pytest.mark.parametrize("request_", ["wait", ("sql", ENDLESS)], ids=["python", "sql"])
-async def test_leaving_interrupts_a_call(new_pool: PoolMaker, log: Path, request_: object) -> None:
+async def test_leaving_interrupts_a_call(pool: WorkerPool, log: Path, request_: object) -> None:
     """A call that would go on for hours is stopped, and the worker is not replaced."""
-    async with new_pool() as pool:
-        async with hosted(pool, log) as asked:
-            asked.service.call(request_)
-            await wait_for(log, "waits")
-        assert notes(log) == ["opened", "waits", "closed"]
-        assert [worker.restarts for worker in pool.statistics().workers] == [0, 0]
+    async with hosted(pool, log) as asked:
+        asked.service.call(request_)
+        await wait_for(log, "waits")
+    assert notes(log) == ["opened", "waits", "closed"]
+    assert [worker.restarts for worker in pool.statistics().workers] == [0, 0]
 
 
-async def test_a_service_that_is_never_called_is_never_opened(new_pool: PoolMaker, log: Path) -> None:
+async def test_a_service_that_is_never_called_is_never_opened(pool: WorkerPool, log: Path) -> None:
     """It costs nothing but its setup."""
-    async with new_pool() as pool, hosted(pool, log):
+    async with hosted(pool, log):
         pass
     assert notes(log) == ()
 
