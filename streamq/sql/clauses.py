@@ -13,6 +13,7 @@ from streamq.errors import BindError
 from streamq.sql.bounds import BoundedParser
 from streamq.sql.dialect import Streamq
 from streamq.sql.durations import NotADuration, VaryingDuration, duration_of, parse_duration
+from streamq.sql.marks import forget_positions
 from streamq.sql.options import DURATION_OPTIONS, QUERY_OPTIONS
 from streamq.sql.statements import Emit, Options, Select
 from streamq.sql.trees import sorts_whole_answer
@@ -128,6 +129,7 @@ class ClauseParser(BoundedParser):
             self.unexpected()
         assert isinstance(ast, exp.Expression)
         self.check_tree(ast)
+        forget_positions(ast)
         for window in ast.find_all(exp.Window):
             if isinstance(window.this, TimeWindow):
                 self.reject("a time window is no window function and takes no OVER", self._tokens[0])

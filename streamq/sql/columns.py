@@ -100,7 +100,7 @@ class Scope:
         return rewrite_topmost(node, replace)
 
     def _resolve_column(self, node: exp.Column, aliases: AliasLookup | None, first: AliasLookup | None) -> exp.Expr:
-        if node.meta.get(_RESOLVED):
+        if node.meta_get(_RESOLVED):
             return node.copy()
         if isinstance(node.this, exp.Star):
             raise NotLowered("star inside an expression")

@@ -8,6 +8,8 @@ from itertools import count
 
 from sqlglot import exp
 
+from streamq.sql.marks import keep_marks
+
 
 @dataclass(slots=True)
 class Item:
@@ -83,7 +85,7 @@ def _with_parts(node: exp.Expr, made: Mapping[int, exp.Expr]) -> exp.Expr:
     parts = {name: [part(each) for each in value] if isinstance(value, list) else part(value) for name, value in node.args.items()}
     copy = type(node)(**parts)
     copy.comments = node.comments
-    copy.meta.update(node.meta)
+    keep_marks(copy, node)
     if not isinstance(node, exp.Cast | exp.DataType):
         copy.type = node.type
     return copy

@@ -127,7 +127,7 @@ def parameter_form(select: Select) -> ParameterForm:
     if named:
         return _form(select, tree, {name: number for number, name in enumerate(named, 1)})
     numbers = {_name(node): _number(select, _name(node)) for node in found}
-    if len({bool(node.meta.get(_ANONYMOUS)) for node in found}) > 1:
+    if len({bool(node.meta_get(_ANONYMOUS)) for node in found}) > 1:
         raise BindError("? beside $1", sql=select.sql, hint="write either ? or $1, $2, …")
     return _form(select, tree, numbers)
 

@@ -40,7 +40,7 @@ def sessions_of(rows: exp.Select, time: exp.Expression, keys: list[exp.Expressio
 
 def session_rows(select: exp.Select) -> tuple[exp.Select, SessionRows] | None:
     """Tell whether a SELECT is one that `sessions_of` made: give it with its sessions left to who reads its one leaf."""
-    gap = select.meta.get(_GAP)
+    gap = select.meta_get(_GAP)
     if gap is None:
         return None
     *columns, start, end = select.expressions

@@ -43,7 +43,7 @@ class Subqueries:
 
     def is_correlated(self, node: exp.Expr) -> bool:
         """Tell whether an expression contains a correlated subquery."""
-        return any(part.meta.get(_CORRELATED) for part in node.find_all(exp.Query))
+        return any(part.meta_get(_CORRELATED) for part in node.find_all(exp.Query))
 
     def all_leaves(self) -> tuple[Leaf, ...]:
         return tuple(self.leaves.values())

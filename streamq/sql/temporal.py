@@ -19,7 +19,7 @@ def join_at_cut(ast: exp.Expr) -> exp.Expr:
 
 def is_as_of_now(node: exp.Expr) -> bool:
     """Tell whether a part of FROM is to be looked up as it is when a row comes."""
-    return bool(node.meta.get(_AS_OF_NOW))
+    return bool(node.meta_get(_AS_OF_NOW))
 
 
 def keep_as_of_now(node: exp.Expr, table: exp.Expr) -> None:

@@ -47,7 +47,7 @@ def mark_timed(condition: exp.Expression, window: TimeWindow) -> exp.Expression:
 
 def timed_of(condition: exp.Expr) -> tuple[Timed, exp.Expr] | None:
     """Give what a marked condition says, and the time that it is about."""
-    found = condition.meta.get(_TIMED)
+    found = condition.meta_get(_TIMED)
     return None if found is None else (Timed(*found), condition.this.this.unnest())
 
 
@@ -59,7 +59,8 @@ def mark_bound(node: exp.Expression, window: TimeWindow, plus_us: int) -> exp.Ex
 
 def bound_mark(node: exp.Expr) -> tuple[Literal["tumble", "hop"], int] | None:
     """Give the kind of window that a marked expression bounds, and how far its end is."""
-    return node.meta.get(_BOUND)
+    found: tuple[Literal["tumble", "hop"], int] | None = node.meta_get(_BOUND)
+    return found
 
 
 # Arithmetic
