@@ -182,7 +182,7 @@ class QueryHost:
     # Pools
 
     async def pool(self, kind: PoolKind) -> WorkerPool:
-        """Give the pool of a kind, starting its workers at the first call.
+        """Give the pool of a kind, opening it at the first call. Its workers start with their first jobs.
 
         Raises:
             StreamqError: the platform cannot run such a pool.
