@@ -44,7 +44,7 @@ from streamq.sql.parameters import Given, ParameterForm, PlannedBy, parameter_fo
 from streamq.sql.parse import parse_one
 from streamq.sql.positions import place
 from streamq.sql.statements import Select
-from streamq.sql.tables import map_tables, table_name
+from streamq.sql.tables import map_tables, table_name, tables
 from streamq.sql.temporal import join_at_cut, keep_as_of_now
 from streamq.sql.text import identifier, sql_of
 from streamq.sql.window_grammar import TimeWindow
@@ -87,7 +87,7 @@ class _Binding:
     def bind(self, form: ParameterForm, given: Given) -> BoundQuery:
         self.session.parameters = dict(given.values)
         planned_by = PlannedBy(self.session.parameters)
-        tree = form.tree.copy()
+        tree = form.tree
         self._check_names(tree)
         rewritten = self._with_system_columns(self._expand(tree))
         described = self._bind_users_text(tree, rewritten, given.native)
@@ -121,7 +121,8 @@ class _Binding:
     # What may be named
 
     def _check_names(self, tree: exp.Expr) -> None:
-        map_tables(tree, lambda table, ctes: self._check_table(table, ctes))
+        for table, ctes in tables(tree):
+            self._check_table(table, ctes)
         for _, name in calls(tree):
             if name in OUTSIDE:
                 raise self._error(f"{name}() reads outside the database", name, "SQL names relations of the catalog only")
@@ -229,11 +230,9 @@ class _Binding:
     # DuckDB's word
 
     def _bind_users_text(self, tree: exp.Expr, rewritten: exp.Expr, native: Parameters) -> Described:
-        sql, values = sql_of(rewritten), None
-        if self._is_plain(tree, rewritten):
-            sql, values = self.select.sql, native
+        plain = self._is_plain(tree, rewritten)
         try:
-            return self.session.describe(sql, values)
+            return self.session.describe(self.select.sql, native) if plain else self.session.describe(sql_of(rewritten))
         except BindFailed as failure:
             raise self._explain(failure, rewritten) from failure.__cause__
 

@@ -51,11 +51,12 @@ def named_cte(table: exp.Table, ctes: CteScope) -> tuple[exp.Expr, CteScope, lis
 
 
 def standalone(node: exp.Expr, ctes: CteScope) -> exp.Expr:
-    """Give a copy of a query that carries the CTEs it needs."""
-    copy = unwrap(node).copy()
-    needed = read_ctes(copy, ctes)
+    """Give a query that carries the CTEs it needs: a copy, if it needs any of `ctes`."""
+    query = unwrap(node)
+    needed = read_ctes(query, ctes) if ctes else set()
     if not needed:
-        return copy
+        return query
+    copy = query.copy()
     own = copy.args.get("with_")
     expressions = [ctes[name].copy() for name in ctes if name in needed] + (list(own.expressions) if own is not None else [])
     copy.set("with_", exp.With(expressions=expressions, recursive=own.args.get("recursive") if own is not None else None))

@@ -49,7 +49,7 @@ def calls(node: exp.Expr) -> Iterator[tuple[exp.Expr, str]]:
 
 def is_volatile(node: exp.Expr) -> bool:
     """Tell whether evaluating a tree twice can give two results: random functions and samples."""
-    return node.find(exp.TableSample) is not None or any(name in VOLATILE for _, name in calls(node))
+    return any(isinstance(found, exp.TableSample) or function_name(found) in VOLATILE for found in node.find_all(exp.TableSample, exp.Func))
 
 
 _CLOCK_CALLS = {
@@ -72,7 +72,12 @@ def reads_clock(node: exp.Expr) -> bool:
 
 
 def pin_clock(node: exp.Expr, now: datetime | None = None) -> exp.Expr:
-    """Replace everything that reads the clock by one instant, so that every fragment of a query sees the same."""
+    """Replace everything that reads the clock by one instant, so that every fragment of a query sees the same.
+
+    Gives a new tree if there is any.
+    """
+    if not reads_clock(node):
+        return node
     now = (now or datetime.now(UTC)).astimezone(UTC)
 
     def pin(part: exp.Expr) -> exp.Expr:

@@ -17,11 +17,11 @@ _ROW_BY_ROW = frozenset({"row_number", "ntile", "lag", "lead", "first_value"})
 
 
 def inline_named_windows(select: exp.Select) -> exp.Select:
-    """Give a copy of a SELECT in which every window is written out where it is used."""
+    """Give a SELECT in which every window is written out where it is used: a copy, if it names any."""
+    if not select.args.get("windows"):
+        return select
     copy = select.copy()
-    named = {window.name.lower(): window for window in copy.args.get("windows") or ()}
-    if not named:
-        return copy
+    named = {window.name.lower(): window for window in copy.args["windows"]}
     for window in list(copy.find_all(exp.Window)):
         alias = window.args.get("alias")
         if alias is None:

@@ -136,7 +136,7 @@ def _form(select: Select, tree: exp.Expr, numbers: Mapping[str, int]) -> Paramet
     def replace(node: exp.Expr) -> exp.Expr:
         return exp.Placeholder(this=f"p{numbers[_name(node)]}") if isinstance(node, exp.Placeholder | exp.Parameter) else node
 
-    numbered = tree.transform(replace)
+    numbered = tree.transform(replace) if numbers else tree
     placed = list(numbered.find_all(exp.Placeholder))
     compared = {node.name for node in placed} - {node.name for node in placed if not _is_compared(node)}
     names = tuple(name for name in numbers if not name.isdigit())
@@ -163,7 +163,9 @@ def _name(node: exp.Expr) -> str:
 
 
 def _number_anonymous(ast: exp.Expr) -> exp.Expr:
-    """Give every `?` its number, in order of the text."""
+    """Give every `?` its number, in order of the text: in a copy, if there are any."""
+    if all(map(_name, ast.find_all(exp.Placeholder))):
+        return ast
     tree: exp.Expr = ast.copy()
     anonymous = [node for node in tree.find_all(exp.Placeholder) if not _name(node)]
     for number, node in enumerate(anonymous):

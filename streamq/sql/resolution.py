@@ -52,7 +52,7 @@ class Resolution:
         if not alias_first:
             return self.scope.resolve(node, self._alias)
         # Inside an aggregate a name is a column; outside, an alias unless a grouping column has the name.
-        inner = node.transform(lambda part: self.scope.resolve(part, self._alias) if self._is_aggregate(part) else part)
+        inner = node.transform(lambda part: self.scope.resolve(part, self._alias) if self._is_aggregate(part) else part, copy=False)
         return self.scope.resolve(inner, self._alias, self._alias_over_ungrouped)
 
     def _alias(self, name: str) -> exp.Expr | None:

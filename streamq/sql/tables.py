@@ -28,6 +28,17 @@ def map_tables(node: exp.Expr, replace: Replace) -> exp.Expr:
     return copy
 
 
+def tables(node: exp.Expr) -> list[tuple[exp.Table, frozenset[str]]]:
+    """List the references that `map_tables` offers, with the names of the CTEs in sight."""
+    found: list[tuple[exp.Table, frozenset[str]]] = []
+
+    def note(table: exp.Table, visible: frozenset[str]) -> None:
+        found.append((table, visible))
+
+    _map(node, frozenset(), note)
+    return found
+
+
 def _map(node: exp.Expr, visible: frozenset[str], replace: Replace) -> None:
     with_ = node.args.get("with_")
     if with_ is not None:
@@ -65,11 +76,5 @@ def leaf_table(table: exp.Table, leaf: str) -> exp.Table:
 
 def names_read(select: Select) -> frozenset[str]:
     """Give the lower-case names of the relations and views that a SELECT's text names, not those inside the views."""
-    names: set[str] = set()
-
-    def note(table: exp.Table, _ctes: frozenset[str]) -> None:
-        if (name := table_name(table)) is not None:
-            names.add(name)
-
-    map_tables(select.ast, note)
-    return frozenset(names)
+    names = (table_name(table) for table, _ in tables(select.ast))
+    return frozenset(name for name in names if name is not None)

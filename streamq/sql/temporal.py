@@ -8,7 +8,9 @@ _AS_OF_NOW = "as of now"
 
 
 def join_at_cut(ast: exp.Expr) -> exp.Expr:
-    """Read the tables of temporal joins at the query's one cut, which is what a snapshot query sees. Gives a new tree."""
+    """Read the tables of temporal joins at the query's one cut, which is what a snapshot query sees. Gives a new tree if there are any."""
+    if not any(table.args.get("version") for table in ast.find_all(exp.Table)):
+        return ast
     copy = ast.copy()
     for table in copy.find_all(exp.Table):
         if table.args.get("version") is not None:
