@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from sqlglot import exp
 
+from streamq.sql.dialect import StreamqGenerator
 from streamq.sql.text import sql_of
 
 VOLATILE = frozenset(
@@ -23,6 +24,14 @@ OUTSIDE = frozenset(
 )
 TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "repeat_row", "json_each", "json_tree"})
 """The table functions that read nothing but their arguments."""
+_OPERATORS = (exp.And, exp.Or, exp.Case, exp.If, exp.Cast)
+"""What sqlglot counts among the functions. They nest deeply, and each one would be written with all that is inside it."""
+_FIXED_NAMES: dict[type[exp.Expr], str] = {
+    kind: kind.sql_name().lower()
+    for kind in exp.ALL_FUNCTIONS
+    if kind not in StreamqGenerator.TRANSFORMS and not hasattr(StreamqGenerator, f"{kind.key}_sql") and not issubclass(kind, exp.Binary)
+}
+"""The functions that are always written under one name."""
 _CALL = re.compile(r"\s*\"?(\w+)\"?\s*\(")
 
 
@@ -30,9 +39,10 @@ def function_name(node: exp.Expr) -> str:
     """Give the lower-case name by which DuckDB knows a call; empty for anything that is not written as a call."""
     if isinstance(node, exp.Anonymous):
         return node.name.lower()
-    # sqlglot counts operators among its functions. These have long chains, of which each one would be written with all before it.
-    if not isinstance(node, exp.Func) or isinstance(node, exp.And | exp.Or):
+    if not isinstance(node, exp.Func) or isinstance(node, _OPERATORS):
         return ""
+    if (name := _FIXED_NAMES.get(type(node))) is not None:
+        return name
     sql = sql_of(node)
     if isinstance(node, exp.Binary) and sql.startswith(sql_of(node.left)):
         return ""
