@@ -351,7 +351,7 @@ async def test_workers_get_operators_and_no_parser(plans: Plans, pool: ProcessPo
             assert "partitions-" not in maps
         told: SimpleQueue[bytes | StreamqError] = SimpleQueue()
         async with pool.host(Recorded(str(tmp_path / "log")), 0, told.put) as service:
-            service.call(("modules", "sqlglot", "anyio", "streamq.engine"))
+            service.call(("modules", "sqlglot", "anyio", "pandas", "streamq.engine"))
             answer = await anyio.to_thread.run_sync(told.get)
             assert isinstance(answer, bytes)
             assert pickle.loads(answer) == []
