@@ -47,6 +47,7 @@ from streamq.sql.statements import Select
 from streamq.sql.tables import map_tables, table_name, tables
 from streamq.sql.temporal import join_at_cut, keep_as_of_now
 from streamq.sql.text import identifier, sql_of
+from streamq.sql.walks import find_all
 from streamq.sql.window_grammar import TimeWindow
 from streamq.sql.windows import rewrite_time_windows
 
@@ -126,7 +127,7 @@ class _Binding:
         for _, name in calls(tree):
             if name in OUTSIDE:
                 raise self._error(f"{name}() reads outside the database", name, "SQL names relations of the catalog only")
-        if any(part.name.lower() == "rowid" for part in tree.find_all(exp.Column)) and not self._known("rowid", tree):
+        if any(part.name.lower() == "rowid" for part in find_all(tree, exp.Column)) and not self._known("rowid", tree):
             raise self._error("rowid is not a column", "rowid", "sources have _partition and _offset")
 
     def _check_table(self, table: exp.Table, ctes: frozenset[str]) -> None:
@@ -210,7 +211,7 @@ class _Binding:
 
     def _with_system_columns(self, tree: exp.Expr) -> exp.Expr:
         """Read relations with their system columns where the query says one, and keep these out of `*`."""
-        if _SYSTEM_NAMES.isdisjoint(part.name.lower() for part in tree.find_all(exp.Identifier)):
+        if _SYSTEM_NAMES.isdisjoint(part.name.lower() for part in find_all(tree, exp.Identifier)):
             return tree
         rewritten = map_tables(tree, lambda table, _ctes: self._system_table(table))
         for select in rewritten.find_all(exp.Select):
@@ -238,7 +239,7 @@ class _Binding:
 
     def _is_plain(self, tree: exp.Expr, rewritten: exp.Expr) -> bool:
         """Tell whether the user's text can be given to DuckDB as it is, so that places in it are exact."""
-        if rewritten.find(exp.Table, bfs=False) is None or any(t.db == SYSTEM_TABLES for t in rewritten.find_all(exp.Table)):
+        if rewritten.find(exp.Table, bfs=False) is None or any(t.db == SYSTEM_TABLES for t in find_all(rewritten, exp.Table)):
             return False
         return tree.find(TimeWindow) is None and self.session.is_one_select(self.select.sql)
 

@@ -17,6 +17,7 @@ from streamq.sql.marks import forget_positions
 from streamq.sql.options import DURATION_OPTIONS, QUERY_OPTIONS
 from streamq.sql.statements import Emit, Options, Select
 from streamq.sql.trees import sorts_whole_answer
+from streamq.sql.walks import find_all
 from streamq.sql.window_grammar import TimeWindow
 
 QUERY_STARTS = ("SELECT", "WITH", "FROM", "VALUES", "TABLE", "(")
@@ -130,7 +131,7 @@ class ClauseParser(BoundedParser):
         assert isinstance(ast, exp.Expression)
         self.check_tree(ast)
         forget_positions(ast)
-        for window in ast.find_all(exp.Window):
+        for window in find_all(ast, exp.Window):
             if isinstance(window.this, TimeWindow):
                 self.reject("a time window is no window function and takes no OVER", self._tokens[0])
         return ast

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from streamq.sql.walks import find_all
+
 
 def carries_collation(node: exp.Expr) -> bool:
     """Tell whether a query has a COLLATE that its columns carry on, or that says which rows meet or are one group.
 
     Those in ORDER BY, and in WHERE over one relation, say nothing beyond their place.
     """
-    return any(not _stays(collate) for collate in node.find_all(exp.Collate))
+    return any(not _stays(collate) for collate in find_all(node, exp.Collate))
 
 
 def _stays(collate: exp.Collate) -> bool:

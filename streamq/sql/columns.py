@@ -15,6 +15,7 @@ from sqlglot import exp
 
 from streamq.sql.items import rewrite_topmost
 from streamq.sql.text import column, identifier
+from streamq.sql.walks import find_all
 
 
 class NotLowered(Exception):
@@ -138,7 +139,7 @@ def expand_star(scope: Scope, projection: exp.Expr) -> list[exp.Expr]:
     star, table = _star_of(projection)
     if star is not None:
         return _apply_modifiers(scope, star, table)
-    found = list(projection.find_all(exp.Columns))
+    found = find_all(projection, exp.Columns)
     if not found:
         return [projection]
     if len(found) > 1 or found[0].args.get("unpack"):

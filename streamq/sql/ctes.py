@@ -9,6 +9,7 @@ from sqlglot import exp
 from streamq.sql.columns import NotLowered
 from streamq.sql.functions import calls, is_volatile
 from streamq.sql.trees import unwrap
+from streamq.sql.walks import find_all
 
 CteScope = Mapping[str, exp.CTE]
 """The CTEs that a place can name, by lower-case name, in order of definition."""
@@ -68,7 +69,7 @@ def read_ctes(node: exp.Expr, ctes: CteScope) -> set[str]:
     found: set[str] = set()
     pending = [node]
     while pending:
-        for table in pending.pop().find_all(exp.Table):
+        for table in find_all(pending.pop(), exp.Table):
             name = table.name.lower()
             if not table.db and name in ctes and name not in found:
                 found.add(name)
@@ -77,7 +78,7 @@ def read_ctes(node: exp.Expr, ctes: CteScope) -> set[str]:
 
 
 def _uses(node: exp.Expr, name: str) -> int:
-    return sum(table.name.lower() == name and not table.db for table in node.find_all(exp.Table))
+    return sum(table.name.lower() == name and not table.db for table in find_all(node, exp.Table))
 
 
 def _depends_on_order(node: exp.Expr) -> bool:

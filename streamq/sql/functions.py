@@ -10,6 +10,7 @@ from sqlglot import exp
 
 from streamq.sql.dialect import StreamqGenerator
 from streamq.sql.text import sql_of
+from streamq.sql.walks import find_all, parts
 
 VOLATILE = frozenset(
     """
@@ -52,14 +53,16 @@ def function_name(node: exp.Expr) -> str:
 
 def calls(node: exp.Expr) -> Iterator[tuple[exp.Expr, str]]:
     """Go through the function calls of a tree, with their names."""
-    for call in node.find_all(exp.Func):
+    for call in find_all(node, exp.Func):
         if name := function_name(call):
             yield call, name
 
 
 def is_volatile(node: exp.Expr) -> bool:
     """Tell whether evaluating a tree twice can give two results: random functions and samples."""
-    return any(isinstance(found, exp.TableSample) or function_name(found) in VOLATILE for found in node.find_all(exp.TableSample, exp.Func))
+    return any(
+        isinstance(found, exp.TableSample) or function_name(found) in VOLATILE for found in find_all(node, exp.TableSample, exp.Func)
+    )
 
 
 _CLOCK_CALLS = {
@@ -78,7 +81,7 @@ _CLOCK_CALLS = {
 
 def reads_clock(node: exp.Expr) -> bool:
     """Tell whether a tree reads the clock."""
-    return any(_clock_type(part) is not None for part in node.walk())
+    return any(_clock_type(part) is not None for part in parts(node))
 
 
 def pin_clock(node: exp.Expr, now: datetime | None = None) -> exp.Expr:
@@ -120,7 +123,7 @@ def is_clock(node: exp.Expr) -> bool:
 
 def asks_clock(node: exp.Expr) -> bool:
     """Tell whether `ask_clock` put the clock into a tree."""
-    return any(part.name == NOW for part in node.find_all(exp.Placeholder))
+    return any(part.name == NOW for part in find_all(node, exp.Placeholder))
 
 
 NOW = "now"

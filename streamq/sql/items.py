@@ -9,6 +9,7 @@ from itertools import count
 from sqlglot import exp
 
 from streamq.sql.marks import keep_marks
+from streamq.sql.walks import parts
 
 
 @dataclass(slots=True)
@@ -39,8 +40,7 @@ class Names:
 
 def outside_queries(node: exp.Expr) -> Iterator[exp.Expr]:
     """Go through a tree without entering the queries inside it."""
-    inside = node.walk(prune=lambda part: isinstance(part, exp.Query))
-    return iter(list(inside))
+    return iter(parts(node, into_queries=False))
 
 
 def has_query(node: exp.Expr) -> bool:

@@ -18,6 +18,7 @@ from streamq.sql.logical import Block, Bound, Derived, Leaf, Scan
 from streamq.sql.ranks import bound_on_rank
 from streamq.sql.sources import Sources
 from streamq.sql.text import sql_of
+from streamq.sql.walks import find_all
 
 if TYPE_CHECKING:
     from streamq.sql.lower import Lowering
@@ -71,10 +72,10 @@ def _bound_ranks(low: Lowering, block: Block, binding: Binding, conditions: list
 def _needed_columns(sources: Sources, used: Iterable[exp.Expr], words: set[str]) -> dict[str, set[str]]:
     needed: dict[str, set[str]] = {binding.alias: set() for binding in sources.scope.bindings}
     for node in used:
-        for reference in node.find_all(exp.Column):
+        for reference in find_all(node, exp.Column):
             if reference.table in needed:
                 needed[reference.table].add(reference.name)
-        for join in node.find_all(exp.Join):
+        for join in find_all(node, exp.Join):
             words = words | {part.name.lower() for part in join.args.get("using") or ()}
     for binding in sources.scope.bindings:
         needed[binding.alias] |= {own for visible, own in binding.columns.items() if visible in words}
@@ -89,7 +90,7 @@ def _prune_scan(low: Lowering, scan: Scan, binding: Binding, needed: set[str], c
     filters: list[str] = []
     bounds: list[Bound] = []
     for condition in conditions:
-        if {part.table for part in condition.find_all(exp.Column)} != {binding.alias} or not is_safe(condition, binding):
+        if {part.table for part in find_all(condition, exp.Column)} != {binding.alias} or not is_safe(condition, binding):
             continue
         if condition.find(exp.Placeholder) is None:
             filters.append(sql_of(unqualified(condition)))

@@ -8,12 +8,14 @@ from __future__ import annotations
 from sqlglot import exp
 from sqlglot.expressions.core import POSITION_META_KEYS
 
+from streamq.sql.walks import parts
+
 _POSITIONS = frozenset(POSITION_META_KEYS)
 
 
 def forget_positions(tree: exp.Expr) -> None:
     """Take away where in its text each part stood, which sqlglot notes and nothing here asks: errors find their words in the text."""
-    for node in tree.walk():
+    for node in parts(tree):
         if node._meta is not None and node._meta.keys() <= _POSITIONS:
             node._meta = None
 

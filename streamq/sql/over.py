@@ -9,6 +9,7 @@ from sqlglot import exp
 from streamq.sql.columns import NotLowered
 from streamq.sql.functions import function_name
 from streamq.sql.text import column, sql_of
+from streamq.sql.walks import find_all
 
 _PEERS_SHARE = frozenset({"rank", "dense_rank", "percent_rank", "cume_dist"})
 """Functions whose value is the same for rows that tie: more order terms would change it."""
@@ -40,14 +41,14 @@ def inline_named_windows(select: exp.Select) -> exp.Select:
 
 def break_ties(node: exp.Expr, columns: Sequence[str]) -> None:
     """Add `columns` to the order of every window function in `node` whose value depends on how ties fall."""
-    for window in node.find_all(exp.Window):
+    for window in find_all(node, exp.Window):
         if _tells_ties_apart(window):
             _add_terms(window, columns)
 
 
 def partitions(node: exp.Expr) -> Iterator[tuple[str, ...]]:
     """Give the PARTITION BY of every window function in an expression."""
-    for window in node.find_all(exp.Window):
+    for window in find_all(node, exp.Window):
         yield tuple(sql_of(_bare(part)) for part in window.args.get("partition_by") or ())
 
 

@@ -11,6 +11,7 @@ from streamq.errors import BindError
 from streamq.sql.diagnostics import find_word
 from streamq.sql.positions import place
 from streamq.sql.statements import Select
+from streamq.sql.walks import find_all
 
 MOST = 65_535
 """The highest number of a parameter."""
@@ -119,7 +120,7 @@ def parameter_form(select: Select) -> ParameterForm:
         BindError: they are of several kinds, or have a number that is none.
     """
     tree = _number_anonymous(select.ast)
-    found = list(tree.find_all(exp.Placeholder, exp.Parameter))
+    found = find_all(tree, exp.Placeholder, exp.Parameter)
     names = {_name(node) for node in found}
     named = sorted(name for name in names if name and not name.isdigit())
     if named and len(named) < len(names):
@@ -137,7 +138,7 @@ def _form(select: Select, tree: exp.Expr, numbers: Mapping[str, int]) -> Paramet
         return exp.Placeholder(this=f"p{numbers[_name(node)]}") if isinstance(node, exp.Placeholder | exp.Parameter) else node
 
     numbered = tree.transform(replace) if numbers else tree
-    placed = list(numbered.find_all(exp.Placeholder))
+    placed = find_all(numbered, exp.Placeholder)
     compared = {node.name for node in placed} - {node.name for node in placed if not _is_compared(node)}
     names = tuple(name for name in numbers if not name.isdigit())
     wanted = 0 if names else max(numbers.values(), default=0)
@@ -164,10 +165,10 @@ def _name(node: exp.Expr) -> str:
 
 def _number_anonymous(ast: exp.Expr) -> exp.Expr:
     """Give every `?` its number, in order of the text: in a copy, if there are any."""
-    if all(map(_name, ast.find_all(exp.Placeholder))):
+    if all(map(_name, find_all(ast, exp.Placeholder))):
         return ast
     tree: exp.Expr = ast.copy()
-    anonymous = [node for node in tree.find_all(exp.Placeholder) if not _name(node)]
+    anonymous = [node for node in find_all(tree, exp.Placeholder) if not _name(node)]
     for number, node in enumerate(anonymous):
         node.set("this", f"{_ANONYMOUS}{number}_")
     written = tree.sql(dialect="duckdb")

@@ -12,6 +12,7 @@ from sqlglot import exp
 
 from streamq.sql.functions import function_name
 from streamq.sql.text import sql_of
+from streamq.sql.walks import find_all
 
 _RANKS = frozenset({"row_number", "rank", "dense_rank"})
 
@@ -21,7 +22,7 @@ def have_one_ranking(nodes: Iterable[exp.Expr]) -> bool:
 
     The value of any other would change with the rows that are dropped.
     """
-    windows = [window for node in nodes for window in node.find_all(exp.Window)]
+    windows = [window for node in nodes for window in find_all(node, exp.Window)]
     return len({_ranking(window) for window in windows}) == 1 and all(_is_rank(window) for window in windows)
 
 

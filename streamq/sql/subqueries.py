@@ -14,6 +14,7 @@ from streamq.sql.items import rewrite_parts
 from streamq.sql.logical import Derived, Leaf, Scan
 from streamq.sql.tables import leaf_table, map_tables, table_name
 from streamq.sql.text import identifier
+from streamq.sql.walks import find_all
 from streamq.sql.window_bounds import timed_of
 
 if TYPE_CHECKING:
@@ -43,14 +44,14 @@ class Subqueries:
 
     def is_correlated(self, node: exp.Expr) -> bool:
         """Tell whether an expression contains a correlated subquery."""
-        return any(part.meta_get(_CORRELATED) for part in node.find_all(exp.Query))
+        return any(part.meta_get(_CORRELATED) for part in find_all(node, exp.Query))
 
     def all_leaves(self) -> tuple[Leaf, ...]:
         return tuple(self.leaves.values())
 
     def leaves_in(self, nodes: Iterable[exp.Expr]) -> tuple[Leaf, ...]:
         """Give the leaves that some expressions read."""
-        names = {table.name for node in nodes for query in node.find_all(exp.Query) for table in query.find_all(exp.Table)}
+        names = {table.name for node in nodes for query in find_all(node, exp.Query) for table in find_all(query, exp.Table)}
         return tuple(leaf for name, leaf in self.leaves.items() if name in names)
 
     def _bind_query(self, node: exp.Expr) -> exp.Expr:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from streamq.sql.walks import find_all
+
 _AS_OF_NOW = "as of now"
 
 
 def join_at_cut(ast: exp.Expr) -> exp.Expr:
     """Read the tables of temporal joins at the query's one cut, which is what a snapshot query sees. Gives a new tree if there are any."""
-    if not any(table.args.get("version") for table in ast.find_all(exp.Table)):
+    if not any(table.args.get("version") for table in find_all(ast, exp.Table)):
         return ast
     copy = ast.copy()
     for table in copy.find_all(exp.Table):
