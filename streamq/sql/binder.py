@@ -153,12 +153,7 @@ class BinderSession:
 
     def type_names(self, schema: pa.Schema) -> tuple[str, ...]:
         """Give DuckDB's names of the types of an Arrow schema."""
-        numbered = pa.schema([pa.field(f"c{number}", field.type) for number, field in enumerate(schema)])
-        self._connection.register("__typed", numbered.empty_table())
-        try:
-            return tuple(row[1] for row in self._connection.execute("DESCRIBE FROM __typed").fetchall())
-        finally:
-            self._connection.unregister("__typed")
+        return self._arrow_types.names(self._connection, schema.types)
 
     def binds(self, sql: str) -> bool:
         """Tell whether a SELECT binds on its own."""
