@@ -15,6 +15,7 @@ from streamq.sql.intervals import FoundBound, find_bound
 from streamq.sql.lateness import is_event_time
 from streamq.sql.logical import Join, JoinKind
 from streamq.sql.text import column, name_sql, sql_of
+from streamq.sql.walks import find_all
 
 if TYPE_CHECKING:
     from streamq.sql.lower import Lowering
@@ -64,14 +65,14 @@ def equi_key(session: BinderSession, scope: Scope, condition: exp.Expr, right: B
     if not isinstance(condition, exp.EQ) or right.leaf is None:
         return None
     for mine, other in ((condition.right, condition.left), (condition.left, condition.right)):
-        tables = {part.table for part in other.find_all(exp.Column)}
-        if {part.table for part in mine.find_all(exp.Column)} != {right.alias} or len(tables) != 1 or right.alias in tables:
+        tables = {part.table for part in find_all(other, exp.Column)}
+        if {part.table for part in find_all(mine, exp.Column)} != {right.alias} or len(tables) != 1 or right.alias in tables:
             continue
         left = scope.binding(next(iter(tables)))
         if left is None or left.leaf is None:
             continue
         bare_left, bare_right = sql_of(unqualified(other)), sql_of(unqualified(mine))
-        types = (_type_of(session, bare_left, left.schema), _type_of(session, bare_right, right.schema))
+        types = (_type_of(session, other, left.schema), _type_of(session, mine, right.schema))
         common = _common_type(session, types)
         if common is not None:
             return EquiKey(left.leaf, bare_left, bare_right, common, _cast(other, types[0], common), _cast(mine, types[1], common))
@@ -170,8 +171,12 @@ def _common_type(session: BinderSession, types: tuple[str, str]) -> str | None:
     return None
 
 
-def _type_of(session: BinderSession, sql: str, schema: pa.Schema) -> str:
-    return session.describe(f"SELECT {sql} AS expression FROM (SELECT {nulls(session, schema)})").types[0]
+def _type_of(session: BinderSession, node: exp.Expr, schema: pa.Schema) -> str:
+    """Give DuckDB's name of the type that an expression over one relation has."""
+    place = schema.get_field_index(node.name) if isinstance(node, exp.Column) else -1
+    if place >= 0 and not pa.types.is_null(schema.field(place).type):
+        return session.type_names(schema)[place]
+    return session.describe(f"SELECT {sql_of(unqualified(node))} AS expression FROM (SELECT {nulls(session, schema)})").types[0]
 
 
 def nulls(session: BinderSession, schema: pa.Schema) -> str:
