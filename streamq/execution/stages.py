@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar, TypeVarTuple, assert_never
@@ -293,8 +293,9 @@ def _map_batches(path: str) -> list[pa.RecordBatch]:
 
 
 def _remove_directory(path: str) -> None:
-    with suppress(FileNotFoundError):  # it is made with the first file
-        shutil.rmtree(path)
+    # It is made with the first file. What cannot be removed, such as without descriptors, goes with the pool's directory: a query whose
+    # rows are complete, or which has failed of something else, does not fail of that.
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _name_shard(error: StreamqError, shard: str) -> StreamqError:
