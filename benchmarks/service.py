@@ -26,6 +26,7 @@ from benchmarks.served import Peak, Service, bare_server, streamq_serve
 from streamq.cli.serving import PIECE_BYTES
 
 BACKENDS = ("asyncio", "trio")
+EXECUTORS = ("process", "thread")
 FOLLOWERS = 1_000
 QUERIES = 200
 SMALL_QUERIES = 200
@@ -45,13 +46,14 @@ PATIENCE_S = 300.0
 # A large result
 
 
-async def compare_transfers(path: Path, columns: str, runs: int, backend: str) -> list[str]:
+async def compare_transfers(path: Path, columns: str, runs: int, backend: str, executor: str) -> list[str]:
     """Give a line of the table: the rates of the bare transfer and of the service, and their ratio."""
     sql = f"SELECT {columns} FROM measured"
-    tell(f"{backend}: {sql}")
+    tell(f"{backend}, {executor}: {sql}")
+    arguments = ("-r", f"measured={path}", "--backend", backend, "--executor", executor)
     ours: list[float] = []
     bare: list[float] = []
-    with streamq_serve("-r", f"measured={path}", "--backend", backend, memory_bytes=2 << 30) as service, bare_server(backend) as peer:
+    with streamq_serve(*arguments, memory_bytes=2 << 30) as service, bare_server(backend) as peer:
         async with streamq.connect(service.url) as db, httpx.AsyncClient(base_url=peer.url, timeout=PATIENCE_S) as client:
             rows, size, piece = await body_of(service, sql)
             for _ in range(runs):
@@ -59,7 +61,7 @@ async def compare_transfers(path: Path, columns: str, runs: int, backend: str) -
                 ours.append(await time_await(lambda: read_all(db, sql, rows)))
     rates = [f"{megabytes(size / median(times))}/s" for times in (bare, ours)]
     what = "all columns" if columns == "*" else "four numbers"
-    return [f"{what}, {backend}", megabytes(size), *rates, f"{rows / median(ours) / 1e6:.1f} M/s", ratio(bare, ours)]
+    return [what, f"{backend}, {executor}", megabytes(size), *rates, ratio(bare, ours)]
 
 
 async def body_of(service: Service, sql: str) -> tuple[int, int, int]:
@@ -265,11 +267,12 @@ def main() -> None:
 def _show_transfers(options: argparse.Namespace) -> None:
     path = measured_file(options.rows)
     lines = [
-        anyio.run(compare_transfers, path, columns, options.runs, backend, backend=backend)
+        anyio.run(compare_transfers, path, columns, options.runs, backend, executor, backend=backend)
         for backend in BACKENDS
+        for executor in EXECUTORS
         for columns in (NUMERIC, "*")
     ]
-    headings = ["", "bytes", "bare", "remote", "rows", "ratio (≥ 0.6)"]
+    headings = ["", "", "bytes", "bare", "remote", "ratio (≥ 0.6)"]
     show(f"SELECT of {options.rows:,} rows against a bare transfer, medians of {options.runs}", headings, lines)
 
 

@@ -50,8 +50,10 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run directories in a process for each processor, but files that are named in this one, where a debugger can be."""
-    return 0 if _names_files(config) else min(os.cpu_count() or 1, MOST_PROCESSES)
+    """Run directories in a process for each processor and one more, since tests wait too, for processes that they start and for sockets.
+    Files that are named run in this one, where a debugger can be.
+    """
+    return 0 if _names_files(config) else min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
