@@ -23,6 +23,7 @@ from streamq.execution.freed_memory import LARGEST_HEAP_BLOCK, keep_freed_memory
 from streamq.execution.protocol import Frames, FromWorker, Inline, InSlot, Ready, Setup, ToWorker, pack
 from streamq.execution.ring import Ring, RingFull, write_batches
 from streamq.execution.runner import JobRunner, work
+from streamq.execution.without_pandas import without_pandas
 from streamq.kernels.session import Session
 
 RECEIVE_BYTES = 65_536
@@ -37,7 +38,6 @@ KEPT_BYTES = 64 << 20
 
 def main() -> None:
     """Run jobs until the parent is gone."""
-    sys.meta_path.insert(0, _WithoutPandas())
     socket_fd, memory_fd, free_fd = map(int, sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = socket.socket(fileno=socket_fd)
@@ -53,14 +53,6 @@ def main() -> None:
     threading.Thread(target=parent.listen, args=(runner, commands, early), daemon=True).start()
     parent.tell(Ready())
     work(runner, commands, lambda events: parent.tell(*[_put(event, ring) for event in events]))
-
-
-class _WithoutPandas:
-    """Keeps pandas out: with its first array Arrow imports it, and where it is installed that takes nearly as long as all the rest."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("a worker does without pandas", name=name)
 
 
 def _first_messages(connection: socket.socket, frames: Frames) -> list[ToWorker | FromWorker]:
@@ -146,4 +138,5 @@ def _obey(message: ToWorker | FromWorker, runner: JobRunner, commands: SimpleQue
 
 
 if __name__ == "__main__":
-    main()
+    with without_pandas():
+        main()

@@ -24,6 +24,7 @@ from streamq.config.service import ServiceConfig
 from streamq.config.tokens import Tokens, read_tokens
 from streamq.engine import connect
 from streamq.execution.freed_memory import keep_freed_memory, share_heaps
+from streamq.execution.without_pandas import without_pandas
 
 if TYPE_CHECKING:
     from streamq.server.service import Service
@@ -66,7 +67,7 @@ async def _serve(settings: ServeSettings) -> None:
     except ValueError as error:
         raise UsageError(str(error)) from error
     stop = anyio.Event()
-    with listen(config.host, config.port, stall_timeout_s=settings.limits.stall_s) as listener:
+    with without_pandas(), listen(config.host, config.port, stall_timeout_s=settings.limits.stall_s) as listener:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_set_when_cancelled, stop)
             # The end is the service's own: were the database cancelled with it, its queries would have no time of grace.
