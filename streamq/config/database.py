@@ -38,8 +38,8 @@ class Config:
     """Settings of a database.
 
     `memory_bytes` is for the DuckDB sessions of all workers together and for the rows that wait for readers. `slots` × `slot_bytes`
-    is the shared memory of one process worker. `process_bytes` is the size of a scan from which the process pool serves it when
-    `executor` is auto.
+    is the shared memory of one process worker, with fewer slots where all workers' would be more than an eighth of `memory_bytes`.
+    `process_bytes` is the size of a scan from which the process pool serves it when `executor` is auto.
     `max_state_bytes` is the most that any one continuous query may keep, whatever its own text says.
     `broadcast_bytes` is the largest join input that every task gets whole. A query that goes through at most `single_task_rows`
     rows runs as one task, unless it asks for a number of partitions.

@@ -25,6 +25,8 @@ JOB_BYTES = 16 << 20
 """What a session should have for each open job: more than a scan keeps of a row group of usual size and a dozen columns."""
 CREDITS = 2
 """Turns whose batches a direct job may have under way: its worker makes those of one while its task takes another's."""
+LEAST_SLOTS = 2
+"""With fewer a worker could not fill one slot while another is emptied."""
 SLOTS_A_JOB = CREDITS + 3
 """What a direct job has outside its session, in slots at most: the turns under way, the batch that its worker has no room for in a
 turn, the one that its task waits to send, and what the reader took of a copy that it shares with others."""
@@ -37,6 +39,16 @@ def session_bytes(config: Config, kind: PoolKind) -> int:
     [160, 128, 32]
     """
     return max(1 << 20, _pool_bytes(config, kind) // config.workers)
+
+
+def ring_slots(config: Config) -> int:
+    """Give the slots of one worker process: as many as are configured, if all workers' fit into the share for batches on their way.
+
+    >>> [ring_slots(Config(workers=2, memory_bytes=size << 20)) for size in (64, 256, 1_024)]
+    [2, 4, 8]
+    """
+    affordable = config.memory_bytes // 8 // (config.workers * config.slot_bytes)
+    return min(config.slots, max(LEAST_SLOTS, affordable))
 
 
 def channel_budget(config: Config) -> ByteBudget:

@@ -17,7 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal, Self
 
 from streamq.errors import StreamqError
-from streamq.execution.budget import session_bytes
+from streamq.execution.budget import ring_slots, session_bytes
 from streamq.execution.commands import Answer, BatchesReady, Cancelled, Command, Done, Failed
 from streamq.execution.jobs import Job
 from streamq.execution.pool import Pool, PostReport, Report, WorkerEnded, WorkerReady
@@ -54,7 +54,7 @@ class ProcessPool(Pool):
             memory_bytes=session_bytes(config, self.kind),
             directory=self.directory,
             spill_directory=os.path.join(self.directory, f"worker-{number}"),
-            slots=config.slots,
+            slots=ring_slots(config),
             slot_bytes=config.slot_bytes,
         )
         return _ProcessLink(setup, post)
