@@ -20,8 +20,6 @@ PROBE_AFTER_S = 60
 READ_BYTES = 256 << 10
 """What is read at once: each read costs as much as some ten thousand bytes, and more than this falls out of a processor's own cache while
 it is taken apart."""
-
-
 GATHERED_BYTES = 16 << 10
 """So much of a request is sent at once: its head and what it asks, instead of one after the other."""
 

@@ -109,7 +109,8 @@ class Transport:
             StreamqError: what the service refused the request with.
             ConnectionLost: no answer came.
         """
-        request = self._request(method, path, asked=asked, body=body, params=params, timeout_s=timeout_s)
+        content = _json(asked) if body is None else body
+        request = self._request(method, path, content, params=params, timeout_s=timeout_s)
         with self.failures(lost):
             response = await self._connections.handle_async_request(request) if body is None else await self._upload(request, body)
             if not response.is_error or (may_be_absent and response.status_code == httpx.codes.NOT_FOUND):
@@ -124,22 +125,18 @@ class Transport:
         self,
         method: str,
         path: str,
+        content: bytes | AsyncGenerator[bytes] = b"",
         *,
-        asked: Mapping[str, Any] | None = None,
-        body: AsyncGenerator[bytes] | None = None,
         params: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> httpx.Request:
         extensions = {"timeout": httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S).as_dict()}
-        data = b"" if asked is None else json.dumps(asked, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         headers = self._headers
-        if body is not None or data:
-            headers = headers | {"content-type": "application/json" if body is None else arrow.CONTENT_TYPE}
-        request = httpx.Request(
-            method, self._address(path), params=params, headers=headers, content=data if body is None else body, extensions=extensions
-        )
-        if data:
-            request.stream = _Whole(data)
+        if content:
+            headers = headers | {"content-type": "application/json" if isinstance(content, bytes) else arrow.CONTENT_TYPE}
+        request = httpx.Request(method, self._address(path), params=params, headers=headers, content=content, extensions=extensions)
+        if content and isinstance(content, bytes):
+            request.stream = _Whole(content)
         return request
 
     async def _upload(self, request: httpx.Request, body: AsyncGenerator[bytes]) -> httpx.Response:
@@ -279,6 +276,10 @@ def _checked_token(token: str) -> str:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ValueError("a token is letters, digits and signs, as `streamq token` makes it: nothing else, no space and no line end")
     return token
+
+
+def _json(asked: Mapping[str, Any] | None) -> bytes:
+    return b"" if asked is None else json.dumps(asked, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 async def _read_whole(connection: Connections, request: httpx.Request) -> httpx.Response:

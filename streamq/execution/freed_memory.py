@@ -18,12 +18,12 @@ def keep_freed_memory(block_bytes: int, kept_bytes: int) -> bool:
     return _set((M_MMAP_THRESHOLD, min(block_bytes, LARGEST_HEAP_BLOCK)), (M_TRIM_THRESHOLD, kept_bytes), (M_TOP_PAD, PAD_BYTES))
 
 
-def share_heaps(heaps: int) -> bool:
-    """Have threads that are yet to come share so many heaps; False where the C library cannot.
+def share_heaps(heaps: int) -> None:
+    """Have threads that are yet to come share so many heaps, where the C library can.
 
     Each heap keeps some of what is freed in it, and threads that run in turn need no heap each.
     """
-    return _set((M_ARENA_MAX, heaps))
+    _set((M_ARENA_MAX, heaps))
 
 
 def _set(*settings: tuple[int, int]) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
+K = TypeVar("K")
+V = TypeVar("V")
 MOST_KEPT = 1_000
 
 
@@ -19,23 +23,23 @@ class ArrowTypes:
 
     def schema(self, connection: duckdb.DuckDBPyConnection, names: Sequence[str], types: Sequence[str]) -> pa.Schema:
         """Give the Arrow schema in which DuckDB delivers columns of these types."""
-        unknown = [kind for kind in dict.fromkeys(types) if kind not in self._known]
-        if unknown:
-            if len(self._known) + len(unknown) > MOST_KEPT:
-                self._known = {}
-                unknown = list(dict.fromkeys(types))
-            self._known.update(zip(unknown, _arrow_types(connection, unknown), strict=True))
-        return pa.schema([pa.field(name, self._known[kind]) for name, kind in zip(names, types, strict=True)])
+        known = _ask_once(self._known, types, partial(_arrow_types, connection))
+        return pa.schema([pa.field(name, kind) for name, kind in zip(names, known, strict=True)])
 
     def names(self, connection: duckdb.DuckDBPyConnection, types: Sequence[pa.DataType]) -> tuple[str, ...]:
         """Give DuckDB's names of Arrow types."""
-        unknown = [type_ for type_ in dict.fromkeys(types) if type_ not in self._names]
-        if unknown:
-            if len(self._names) + len(unknown) > MOST_KEPT:
-                self._names = {}
-                unknown = list(dict.fromkeys(types))
-            self._names.update(zip(unknown, _type_names(connection, unknown), strict=True))
-        return tuple(self._names[type_] for type_ in types)
+        return tuple(_ask_once(self._names, types, partial(_type_names, connection)))
+
+
+def _ask_once(known: dict[K, V], keys: Sequence[K], ask: Callable[[list[K]], list[V]]) -> list[V]:
+    """Give what is known of each key, after asking for all at once of which nothing is known."""
+    unknown = [key for key in dict.fromkeys(keys) if key not in known]
+    if unknown:
+        if len(known) + len(unknown) > MOST_KEPT:
+            known.clear()
+            unknown = list(dict.fromkeys(keys))
+        known.update(zip(unknown, ask(unknown), strict=True))
+    return [known[key] for key in keys]
 
 
 def _type_names(connection: duckdb.DuckDBPyConnection, types: Sequence[pa.DataType]) -> list[str]:
