@@ -66,7 +66,7 @@ def _put(event: Event, ring: Ring) -> FromWorker:
     if not isinstance(event, BatchesReady):
         return event
     try:
-        return InSlot(event.job_id, ring.put(event.batches))
+        return InSlot(event.job_id, *ring.put(event.batches), event.lend)
     except RingFull:
         return Inline(event.job_id, write_batches(event.batches))
 

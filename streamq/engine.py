@@ -114,6 +114,7 @@ class EmbeddedDatabase(Database):
         self._catalog = catalog
         self._planner = planner
         self._creating = anyio.Lock()
+        self._lends = False
         self._begins: Callable[[str], None] = _for_nobody
         self._sees: Callable[[str], bool] = _everything
 
@@ -125,6 +126,12 @@ class EmbeddedDatabase(Database):
         """
         database = copy(self)
         database._begins, database._sees = begins, sees
+        return database
+
+    def as_read_at_once(self) -> EmbeddedDatabase:
+        """Give the same database for who lets go of each batch of a query soon: a worker may need its memory again."""
+        database = copy(self)
+        database._lends = True
         return database
 
     # Queries
@@ -240,7 +247,7 @@ class EmbeddedDatabase(Database):
                 begun = await self._in_thread(_begun, self._planner, asked)
                 if isinstance(begun, PlannedContinuous):
                     return await self._start_continuous(asked, begun, deadline)
-                return await self._start(await self._planned(begun), asked.batch_rows, deadline, asked.timeout)
+                return await self._start(await self._planned(begun), asked.batch_rows, deadline, asked.timeout, lend=self._lends)
             raise QueryTimeout(f"the query did not start within its timeout of {asked.timeout} s")
 
         return QueryBatchStream(start, self._host.drop)
@@ -280,7 +287,7 @@ class EmbeddedDatabase(Database):
         await cut_ready(begun.cut)
         return await self._in_thread(self._planner.plan, begun)
 
-    async def _start(self, planned: PlannedQuery, batch_rows: int, deadline: float, timeout: float | None) -> Query:
+    async def _start(self, planned: PlannedQuery, batch_rows: int, deadline: float, timeout: float | None, *, lend: bool = False) -> Query:
         pool = await self._host.pool(planned.executor.kind)
         context = PlanContext(
             query_id=self._new_id(),
@@ -290,6 +297,7 @@ class EmbeddedDatabase(Database):
             parameters=planned.bound.parameters,
             batch_rows=batch_rows,
             target_partitions=planned.target_partitions,
+            lend=lend,
         )
         return self._host.start(QueryRequest(planned.bound.sql, context, pool, deadline, timeout))
 

@@ -13,10 +13,11 @@ from streamq.execution.jobs import Job, JobResult
 
 @dataclass(frozen=True, slots=True)
 class BatchesReady:
-    """The next batches of a job: those of one turn."""
+    """The next batches of a job: those of one turn. With `lend` its reader lets go of them soon."""
 
     job_id: int
     batches: Sequence[pa.RecordBatch]
+    lend: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,12 @@ class ArrowFiles:
 
 @dataclass(frozen=True, slots=True)
 class ToReader:
-    """The job's batches go to whoever iterates the `RunningJob`."""
+    """The job's batches go to whoever iterates the `RunningJob`.
+
+    With `lend` they may be in memory that the worker needs again: for a reader who lets go of each of them soon.
+    """
+
+    lend: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from streamq.errors import QueryError
 from streamq.execution.commands import BatchesReady, Done, Event
-from streamq.execution.jobs import ArrowFiles, Job, JobResult, ToFiles
+from streamq.execution.jobs import ArrowFiles, Job, JobResult, ToFiles, ToReader
 from streamq.execution.parts import PartFiles
 from streamq.kernels.session import Session
 
@@ -32,6 +32,7 @@ class OpenJob:
         self.job = job
         self.credits = credits
         self.queued = False
+        self._lend = isinstance(job.output, ToReader) and job.output.lend
         self._busy_s = 0.0
         self._turn_began: float | None = None
         self._turn_bytes = turn_bytes
@@ -79,7 +80,7 @@ class OpenJob:
                 self._parts.write(batch)
         elif batches:
             self.credits -= 1
-            tell(BatchesReady(self.job_id, batches))
+            tell(BatchesReady(self.job_id, batches, self._lend))
 
     def interrupt(self) -> None:
         with self._cursor_lock:

@@ -1,6 +1,6 @@
 """Workers that are processes of their own: isolated, limited in memory, and killed when they do not let go.
 
-Each worker has a thread here that starts it, copies its batches out of the ring as they come, and sees it end. The
+Each worker has a thread here that starts it, takes its batches out of the ring as they come, and sees it end. The
 thread is also the worker's parent as the system knows it, so it lives as long as the worker.
 """
 
@@ -155,8 +155,8 @@ class _ProcessLink:
 
 def _report(message: ToWorker | FromWorker, ring: Ring) -> Report:
     match message:
-        case InSlot(job_id, length):
-            return BatchesReady(job_id, ring.take(length))
+        case InSlot(job_id, slot, length, lend):
+            return BatchesReady(job_id, ring.take(slot, length, lend=lend))
         case Inline(job_id, body):
             return BatchesReady(job_id, read_batches(body))
         case Answer() | Done() | Failed() | Cancelled():

@@ -1,7 +1,7 @@
 """What the two ends of a worker process say to each other, and how it is framed.
 
 A frame is its length in eight bytes and a pickled message. The socket is private to a process and its worker, so
-pickle is safe. Batches do not travel here: a worker puts them into its ring and says so, in the ring's order.
+pickle is safe. Batches do not travel here: a worker puts them into its ring and says where.
 """
 
 from __future__ import annotations
@@ -36,10 +36,15 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class InSlot:
-    """A job's next batches are in the ring's next slot: `length` bytes of an Arrow stream."""
+    """A job's next batches are in slot number `slot` of the ring: `length` bytes of an Arrow stream.
+
+    With `lend` they need not be copied.
+    """
 
     job_id: int
+    slot: int
     length: int
+    lend: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,8 @@ FromWorker = Ready | InSlot | Inline | Answer | Done | Failed | Cancelled
 def pack(message: ToWorker | FromWorker) -> bytes:
     """Frame a message.
 
-    >>> [message for message in Frames().feed(pack(Ready()) + pack(InSlot(1, 8)))]
-    [Ready(), InSlot(job_id=1, length=8)]
+    >>> [message for message in Frames().feed(pack(Ready()) + pack(Inline(1, b"rows")))]
+    [Ready(), Inline(job_id=1, data=b'rows')]
     """
     body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     return _LENGTH.pack(len(body)) + body

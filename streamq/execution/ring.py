@@ -1,19 +1,23 @@
-"""Shared memory between a worker process and its parent: slots that are filled and emptied in turn.
+"""Shared memory between a worker process and its parent: slots that the worker fills and the parent empties.
 
 The memory is made once, before the worker starts, and its pages are there from the start: a fresh shared page for every batch
-costs more than the batch. Both sides go through the slots in the same order, so all that they must tell each other
-is how many are free: the count of a semaphore.
+costs more than the batch. Its first bytes tell which slots are in use, and the count of a semaphore how many are free.
+The parent empties a slot by copying it, or lends it to a reader who lets go of the batches soon: so that one who does not
+stops nobody, no more than half of the slots are lent.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import threading
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from streamq.errors import StreamqError
+
+FREE, IN_USE = 0, 1
 
 
 class RingFull(StreamqError):
@@ -34,17 +38,20 @@ class Ring:
         self.memory_fd = memory_fd
         self.free_fd = free_fd
         self._slot_bytes = slot_bytes
-        self._next = 0
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        memory = memoryview(mmap.mmap(memory_fd, slots * slot_bytes, flags))
-        self._slots = [pa.py_buffer(memory[first : first + slot_bytes]) for first in range(0, slots * slot_bytes, slot_bytes)]
+        self._memory = mmap.mmap(memory_fd, _size(slots, slot_bytes), mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0))
+        view = memoryview(self._memory)
+        self._slots = [pa.py_buffer(view[first : first + slot_bytes]) for first in range(mmap.PAGESIZE, len(view), slot_bytes)]
+        self._lent = 0
+        # A loan may end anywhere, also within what holds this.
+        self._lending = threading.RLock()
+        self._closed = False
 
     @classmethod
     def make(cls, slots: int, slot_bytes: int) -> Ring:
         """Make the shared memory, all of it free."""
         memory_fd = os.memfd_create("streamq-ring")
         try:
-            os.ftruncate(memory_fd, slots * slot_bytes)
+            os.ftruncate(memory_fd, _size(slots, slot_bytes))
             free_fd = os.eventfd(slots, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
         except OSError:
             os.close(memory_fd)
@@ -56,38 +63,81 @@ class Ring:
             os.close(free_fd)
             raise
 
-    def put(self, batches: Sequence[pa.RecordBatch]) -> int:
-        """Write batches, at least one, into the next slot, waiting until it is free; give the number of bytes.
+    # The worker's side
+
+    def put(self, batches: Sequence[pa.RecordBatch]) -> tuple[int, int]:
+        """Write batches, at least one, into a slot, waiting until one is free; give its number, and the number of bytes.
 
         Raises:
             RingFull: they do not fit; the slot is still free.
         """
         os.eventfd_read(self.free_fd)
-        sink = pa.FixedSizeBufferWriter(self._slot())
+        number = self._memory.find(FREE.to_bytes(), 0, len(self._slots))
+        sink = pa.FixedSizeBufferWriter(self._slots[number])
         try:
             _write(batches, sink)
         except OSError as error:
             os.eventfd_write(self.free_fd, 1)
             raise RingFull(f"{len(batches)} batches do not fit into {self._slot_bytes} bytes") from error
-        self._next += 1
-        return int(sink.tell())
+        self._memory[number] = IN_USE
+        return number, int(sink.tell())
 
-    def take(self, length: int) -> list[pa.RecordBatch]:
-        """Copy the batches in the next slot, and free the slot. They share one copy, and no shared memory."""
+    # The parent's side
+
+    def take(self, number: int, length: int, *, lend: bool = False) -> list[pa.RecordBatch]:
+        """Copy the batches in a slot, and free it. They share one copy, and no shared memory.
+
+        With `lend` they may be in the slot itself, which is free once nothing refers to any of them.
+        """
+        if lend and self._may_lend():
+            return read_batches(pa.foreign_buffer(self._slots[number].address, length, _Loan(self, number)))
         copy = pa.allocate_buffer(length)
         # Through Arrow's writer, because it copies without the interpreter lock.
-        pa.FixedSizeBufferWriter(copy).write(self._slot().slice(0, length))
-        self._next += 1
-        os.eventfd_write(self.free_fd, 1)
+        pa.FixedSizeBufferWriter(copy).write(self._slots[number].slice(0, length))
+        self._free(number)
         return read_batches(copy)
 
-    def close(self) -> None:
-        """Close the descriptors. The memory goes with the object."""
-        os.close(self.memory_fd)
-        os.close(self.free_fd)
+    def give_back(self, number: int) -> None:
+        """Free a slot that was lent."""
+        with self._lending:
+            self._lent -= 1
+            if not self._closed:
+                self._free(number)
 
-    def _slot(self) -> pa.Buffer:
-        return self._slots[self._next % len(self._slots)]
+    def close(self) -> None:
+        """Close the descriptors. The memory goes with the object, and with what was lent of it."""
+        with self._lending:
+            self._closed = True
+            os.close(self.memory_fd)
+            os.close(self.free_fd)
+
+    def _may_lend(self) -> bool:
+        with self._lending:
+            if self._lent >= len(self._slots) // 2:
+                return False
+            self._lent += 1
+            return True
+
+    def _free(self, number: int) -> None:
+        self._memory[number] = FREE
+        os.eventfd_write(self.free_fd, 1)
+
+
+class _Loan:
+    """Whoever refers to this has a slot."""
+
+    __slots__ = ("_number", "_ring")
+
+    def __init__(self, ring: Ring, number: int) -> None:
+        self._ring = ring
+        self._number = number
+
+    def __del__(self) -> None:
+        self._ring.give_back(self._number)
+
+
+def _size(slots: int, slot_bytes: int) -> int:
+    return mmap.PAGESIZE + slots * slot_bytes
 
 
 def read_batches(data: pa.Buffer | bytes) -> list[pa.RecordBatch]:

@@ -50,7 +50,9 @@ Args = TypeVarTuple("Args")
 
 @dataclass(frozen=True, slots=True)
 class PlanContext:
-    """What the stages of one query share. `scans` are the scans that drive stages, by stage id."""
+    """What the stages of one query share. `scans` are the scans that drive stages, by stage id. With `lend` the query's reader
+    lets go of each batch soon.
+    """
 
     query_id: str
     plan: PhysicalPlan
@@ -59,6 +61,7 @@ class PlanContext:
     parameters: tuple[tuple[str, object], ...]
     batch_rows: int
     target_partitions: int
+    lend: bool
 
 
 class PlanRun:
@@ -128,7 +131,7 @@ class PlanRun:
                 await self._run_to_files(run, piece)
             elif self._admission.admit_direct():
                 try:
-                    self._finished(run, piece, await self._run_piece(run.stage, piece, ToReader()))
+                    self._finished(run, piece, await self._run_piece(run.stage, piece, ToReader(self.context.lend)))
                 finally:
                     self._admission.end_direct()
             else:

@@ -86,7 +86,8 @@ def app(
 def _own(database: Database) -> EmbeddedDatabase:
     if not isinstance(database, EmbeddedDatabase):
         raise ValueError("a service serves a database of its own program, not that of another service")
-    return database
+    # A batch is let go once it is sent.
+    return database.as_read_at_once()
 
 
 async def _streamq_error(request: Request, error: Exception) -> Response:

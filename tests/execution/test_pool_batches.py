@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamq.execution.jobs import ArrowFiles, ToFiles, WorkerPool
+from streamq.execution.jobs import ArrowFiles, ToFiles, ToReader, WorkerPool
 from tests.execution.pools import PoolMaker, drain, make_job, read
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
@@ -185,6 +185,16 @@ async def test_many_jobs_on_few_workers(pool: WorkerPool) -> None:
         for number in range(50):
             tasks.start_soon(ask, number)
     assert sums == {number: 199_990_000 + 20_000 * number for number in range(50)}
+
+
+async def test_who_keeps_what_is_lent_stops_nobody(new_pool: PoolMaker) -> None:
+    """A reader who was to let go of its batches and does not gets all of them, as do others, and they stay what they were."""
+    sql = "SELECT i, i::VARCHAR AS s FROM range(200000) t(i)"
+    async with new_pool(workers=1, slots=4, slot_bytes=1 << 18) as pool:
+        kept = await read(pool, make_job(sql, output=ToReader(lend=True), batch_rows=2048))
+        for lend in (False, True):
+            assert (await read(pool, make_job(sql, output=ToReader(lend), batch_rows=2048))).equals(expected(sql))
+    assert kept.equals(expected(sql))
 
 
 async def test_rows_larger_than_a_slot(pool: WorkerPool) -> None:
