@@ -18,8 +18,10 @@ from streamq.execution.parts import PartFiles
 from streamq.kernels.session import Session
 
 _WITH = re.compile(r"\s*WITH\b(?P<recursive>\s+RECURSIVE\b)?", re.IGNORECASE)
-TURN_S = 0.005
-"""No batch is begun later in a turn. A turn's batches are handed over together: to wake their reader costs as much as a quick batch."""
+FIRST_TURN_S = 0.005
+TURN_S = 0.02
+"""No batch is begun later in a turn. A turn's batches are handed over together: to wake their reader costs as much as a quick batch. But
+the first are waited for."""
 HEADER_BYTES = 1_024
 """What a batch takes besides its columns when it is handed over."""
 
@@ -45,6 +47,7 @@ class OpenJob:
         self._batches: Iterator[_Sized] = iter(())
         self._pending: _Sized | None = None
         self._exhausted = False
+        self._interrupted = False
         self._parts: PartFiles | None = None
 
     @property
@@ -59,7 +62,7 @@ class OpenJob:
     def take_turn(self, session: Session, worker: int, tell: Callable[[Event], None]) -> None:
         """Tell the next batches, the end, or both. A turn that raises is the last."""
         self._turn_began = time.perf_counter()
-        self._advance(session, tell, self._turn_began + TURN_S)
+        self._advance(session, tell, self._turn_began + (FIRST_TURN_S if self._reader is None else TURN_S))
         if self._exhausted:
             tell(Done(self.job_id, self._result(worker)))
         self._busy_s, self._turn_began = self.busy_s, None
@@ -83,6 +86,7 @@ class OpenJob:
             tell(BatchesReady(self.job_id, batches, self._lend))
 
     def interrupt(self) -> None:
+        self._interrupted = True
         with self._cursor_lock:
             if self._cursor is not None:
                 self._cursor.interrupt()
@@ -130,7 +134,7 @@ class OpenJob:
     def _gather(self, gathered: list[pa.RecordBatch], until: float) -> None:
         """Take at least one batch if there is any, and more while there is time and room. What has no more room is the next turn's."""
         room = self._turn_bytes
-        while not gathered or time.perf_counter() < until:
+        while not gathered or (time.perf_counter() < until and not self._interrupted):
             sized, self._pending = self._pending or next(self._batches, None), None
             if sized is None:
                 self._exhausted = True

@@ -16,6 +16,7 @@ from streamq.execution.commands import Answer, BatchesReady, Call, Cancel, Cance
 from streamq.execution.jobs import Job
 from streamq.execution.open_job import OpenJob
 from streamq.execution.services import OpenService
+from streamq.execution.turns import Turns
 from streamq.kernels.session import Interrupted, Session, is_fatal, translate
 
 
@@ -43,7 +44,7 @@ class JobRunner:
         self._worker = worker
         self._turn_bytes = turn_bytes
         self._jobs: dict[int, OpenJob | OpenService] = {}
-        self._turns: deque[OpenJob | OpenService] = deque()
+        self._turns = Turns[OpenJob | OpenService]()
         self._ended: deque[Event] = deque()
 
     @property
@@ -70,7 +71,7 @@ class JobRunner:
     def open(self, job_id: int, job: Job, credits: int) -> None:
         """Take a job in. Its SQL starts at its first turn."""
         opened = self._jobs[job_id] = OpenJob(job_id, job, credits, self._turn_bytes)
-        self._queue(opened)
+        self._queue(opened, newcomer=True)
 
     def grant(self, job_id: int, credits: int) -> None:
         """Let a job take more turns. A job that has ended needs none."""
@@ -109,7 +110,7 @@ class JobRunner:
             return [self._ended.popleft()]
         if not self._turns:
             return []
-        opened = self._turns.popleft()
+        opened = self._turns.take()
         opened.queued = False
         events: list[Event] = []
         try:
@@ -137,10 +138,10 @@ class JobRunner:
             return Cancelled(opened.job_id, opened.busy_s)
         return Failed(opened.job_id, failure, opened.busy_s)
 
-    def _queue(self, opened: OpenJob | OpenService) -> None:
+    def _queue(self, opened: OpenJob | OpenService, *, newcomer: bool = False) -> None:
         if not opened.queued and opened.may_advance:
             opened.queued = True
-            self._turns.append(opened)
+            self._turns.add(opened, newcomer=newcomer)
 
     def _end(self, opened: OpenJob | OpenService) -> None:
         del self._jobs[opened.job_id]
