@@ -115,6 +115,10 @@ class QueryBatchStream:
                 self._start = None
             finally:
                 self._busy = False
+            if self._closed:
+                # In the meantime, when there was no query to abort.
+                await self.aclose()
+                raise StreamClosed("the stream was closed")
 
     def __aiter__(self) -> Self:
         return self
@@ -171,7 +175,10 @@ class QueryBatchStream:
             await self._wait_ended(self._query)
 
     async def aclose(self) -> None:
-        """Close the stream, aborting the query if it has not completed. Returns when nothing of it is left; may be called again."""
+        """Close the stream, aborting the query if it has not completed. Returns when nothing of it is left; may be called again.
+
+        A query that is just being started is aborted as soon as it has; then `start` raises StreamClosed.
+        """
         self._closed = True
         if self._query is not None:
             self._query.cancel()

@@ -127,6 +127,27 @@ async def test_closing_a_stream_that_never_started_is_fine(db: streamq.Database)
         await stream.start()
 
 
+async def test_a_stream_closed_while_it_starts_leaves_no_query(db: streamq.Database) -> None:
+    """Who starts a query that another task closes meanwhile gets StreamClosed, and nothing runs."""
+    stream = db.query("SELECT * FROM numbers", batch_rows=1_000)
+    refused: list[Exception] = []
+
+    async def read() -> None:
+        try:
+            await anext(stream)
+        except streamq.StreamClosed as error:
+            refused.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        # To start takes several turns of a thread, and this is none.
+        await checkpoint()
+        await checkpoint()
+        await stream.aclose()
+    assert len(refused) == 1
+    assert await db.queries() == ()
+
+
 async def test_dropping_the_last_reference_aborts(db: streamq.Database) -> None:
     """A started stream that nobody can read any more is aborted and counted."""
     dropped = (await db.statistics()).dropped_streams
