@@ -115,7 +115,7 @@ class RowFile:
     def _json_row(self, line: bytes, number: int) -> dict[str, object]:
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise SourceError(f"{self.name}: line {number} is no JSON: {error}") from None
         if not isinstance(row, dict):
             raise SourceError(f'{self.name}: line {number} is no object, such as {{"name": 1}}')
@@ -134,7 +134,8 @@ class RowFile:
             quoted_strings_can_be_null=False,
         )
         reading = pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
-        parsing = pa.csv.ParseOptions(newlines_in_values=True)
+        # Where there is one column, an empty line is a row with an empty field.
+        parsing = pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1)
         yield from pa.csv.open_csv(pa.PythonFile(self._file, "r"), reading, parsing, options)
 
     def _parquet_pieces(self) -> Iterator[Piece]:
@@ -148,7 +149,8 @@ class RowFile:
 
     def _arrow_pieces(self) -> Iterator[Piece]:
         # A file is a stream between its magic number and its footer.
-        if self._file.peek(6)[:6] == b"ARROW1":
+        is_stream = self._file.peek(6)[:6] != b"ARROW1"
+        if not is_stream:
             self._file.read(8)
         decoder = ArrowDecoder()
         while not decoder.ended and (data := self._file.read1(BLOCK_BYTES)):
@@ -156,6 +158,9 @@ class RowFile:
                 yield decoded.batch
         if not decoder.ended:
             raise SourceError(f"{self.name} ends before its Arrow stream does: it was cut")
+        # Of a pipe nobody waits for what may never come.
+        if is_stream and (decoder.held_bytes or (self._raw is not None and self._file.read1(1))):
+            raise SourceError(f"{self.name} goes on behind the end of its Arrow stream: insert one stream at a time")
 
 
 def _kind_of_name(path: str) -> InputFormat:

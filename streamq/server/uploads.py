@@ -45,17 +45,18 @@ async def arrow_pieces(request: Request, max_bytes: int, hold: Hold) -> AsyncIte
                         raise SourceError(str(failure.get("message")))
                     await anyio.to_thread.run_sync(_check_values, [decoded.batch], max_bytes)
                     yield decoded.batch
+                _check_nothing_follows(decoder)
     except NotArrow as error:
         raise SourceError(str(error)) from error
     if not decoder.ended:
         raise SourceError("the body ended before the Arrow stream did: what came after the last whole batch is lost")
 
 
-async def json_pieces(request: Request, max_bytes: int, hold: Hold) -> AsyncIterator[list[Any]]:
+async def json_pieces(request: Request, max_bytes: int, hold: Hold) -> AsyncIterator[list[dict[str, Any]]]:
     """Read the body as JSON lines, a row each; gives them in blocks.
 
     Raises:
-        SourceError: a line is no JSON.
+        SourceError: a line is no JSON object.
         TooLarge: a line is larger than `max_bytes`.
     """
     line = 1
@@ -105,6 +106,7 @@ async def whole_table(request: Request, max_bytes: int, setting: str, hold: Hold
                     )
                 hold(size)
                 batches += [decoded.batch for decoded in decoder.feed(data)]
+                _check_nothing_follows(decoder)
     except NotArrow as error:
         raise SourceError(str(error)) from error
     if not decoder.ended:
@@ -153,23 +155,32 @@ def _last_line_end(text: bytearray, start: int, *, in_quotes: bool) -> int:
     return 0
 
 
-def _json_rows(block: bytes, first_line: int) -> list[Any]:
+def _json_rows(block: bytes, first_line: int) -> list[dict[str, Any]]:
     return [_json_row(line, number) for number, line in enumerate(block.splitlines(), first_line) if line.strip()]
 
 
-def _json_row(line: bytes, number: int) -> Any:
+def _json_row(line: bytes, number: int) -> dict[str, Any]:
     try:
-        return json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"line {number} is no JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise SourceError(f'line {number} is no object, such as {{"name": 1}}')
+    return row
 
 
 def _csv_header(block: bytes) -> tuple[list[str], bytes]:
     end = _first_line_end(block)
     try:
-        return next(csv.reader(io.StringIO(block[:end].decode("utf-8-sig"), newline="")), []), block[end:]
+        lines = list(csv.reader(io.StringIO(block[:end].decode("utf-8-sig"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"the first line does not name columns: {error}") from None
+    match lines:
+        case [[_, *_] as names]:
+            return names, block[end:]
+        case _:
+            # Or the names would be followed by rows that nobody reads.
+            raise SourceError("the first line does not name columns: it is empty, has a quote alone, or does not end with a line feed")
 
 
 def _first_line_end(block: bytes) -> int:
@@ -200,7 +211,8 @@ def _csv_table(block: bytes, names: list[str], schema: pa.Schema) -> pa.Table:
             io.BytesIO(block),
             # All at once: a row in two of its own blocks would be an error.
             read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=min(len(block), _LARGEST_BLOCK)),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            # Where there is one column, an empty line is a row with an empty field.
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1),
             convert_options=pa.csv.ConvertOptions(
                 column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
             ),
@@ -212,6 +224,11 @@ def _csv_table(block: bytes, names: list[str], schema: pa.Schema) -> pa.Table:
 def _csv_type(kind: pa.DataType) -> pa.DataType:
     """Give what a field is read as: text, of which times and decimals are made later, but for what text cannot become by itself."""
     return kind if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) else pa.string()
+
+
+def _check_nothing_follows(decoder: ArrowDecoder) -> None:
+    if decoder.ended and decoder.held_bytes:
+        raise SourceError("the body goes on behind the end of its Arrow stream: send one stream at a time")
 
 
 def _check_values(batches: list[pa.RecordBatch], max_bytes: int) -> None:

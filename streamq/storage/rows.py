@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import duckdb
@@ -22,6 +22,8 @@ from streamq.errors import SourceError
 from streamq.storage.casts import ConversionError, convert, first_failing
 from streamq.storage.text import did_you_mean, type_name
 
+_UNFIT = (*ConversionError, OverflowError, UnicodeEncodeError)
+"""What Arrow raises of Python values that it has no place for. The last: half of a surrogate pair, which is no text."""
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
@@ -101,12 +103,12 @@ def _columns(data: object, schema: pa.Schema, relation: str) -> tuple[Mapping[st
             f"{relation}: rows cannot be made of {type(data).__name__}; give an Arrow table, a data frame, a dict or a list of dicts"
         )
     iterator = iter(data)
-    first = next(iterator, None)
-    if first is None:
+    head = list(islice(iterator, 1))
+    if not head:
         return {}, 0
-    if isinstance(first, Mapping):
-        return _of_rows(chain([first], iterator), relation)
-    return _of_tables(chain([first], iterator), schema, relation)
+    if isinstance(head[0], Mapping):
+        return _of_rows(chain(head, iterator), relation)
+    return _of_tables(chain(head, iterator), schema, relation)
 
 
 def _of_tables(parts: Iterable[object], schema: pa.Schema, relation: str) -> tuple[Mapping[str, Any], int]:
@@ -219,7 +221,7 @@ def _infer(values: list[Any], field: pa.Field, relation: str) -> pa.ChunkedArray
         return _one_by_one(values, field, relation, field.type)
     try:
         return pa.chunked_array([pa.array(values)])
-    except (*ConversionError, OverflowError):
+    except _UNFIT:
         return _one_by_one(values, field, relation, None)
 
 
@@ -228,7 +230,7 @@ def _one_by_one(values: list[Any], field: pa.Field, relation: str, arrow: pa.Dat
     for row, value in enumerate(values):
         try:
             parts.append(convert(pa.chunked_array([_array_of(value, field.type, arrow)]), field.type).chunk(0))
-        except (*ConversionError, OverflowError) as error:
+        except _UNFIT as error:
             raise _refusal(value, row, field, relation, error) from error
     return pa.chunked_array(parts, type=field.type)
 

@@ -20,6 +20,8 @@ from streamq.wire.pieces import Pieces
 CONTENT_TYPE = "application/vnd.apache.arrow.stream"
 QUERY, PROGRESS, END, ERROR = (f"streamq.{name}" for name in ("query", "progress", "end", "error"))
 """Keys of metadata: of a schema, of a batch, of the last batch, and of the batch that is there in place of an end."""
+_OWN = b"streamq."
+"""With which each of them begins. Others may say of a batch what they like."""
 MAX_METADATA_BYTES = 64 << 20
 """The description of a batch or a schema is far smaller: what claims more is no Arrow stream."""
 _CONTINUATION = 0xFFFFFFFF
@@ -32,10 +34,12 @@ class NotArrow(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A batch and its metadata, of which values are JSON. Batches of which the same is said, one after the other, share the mapping."""
+    """A batch, and of its metadata what is streamq's own: JSON objects. Batches of which the same is said, one after the other, share the
+    mapping.
+    """
 
     batch: pa.RecordBatch
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class ArrowEncoder:
@@ -105,12 +109,12 @@ class ArrowDecoder:
     def __init__(self, max_message_bytes: int | None = None) -> None:
         self.ended = False
         self._max_message_bytes = max_message_bytes
-        self._pieces: list[bytes | memoryview] = []
+        self._pieces: list[bytes] = []
         self._have = 0
         self._need = 8
         self._messages = _Messages()
         self._reader: pa.RecordBatchStreamReader | None = None
-        self._said: tuple[pa.KeyValueMetadata, Mapping[str, Any]] | None = None
+        self._said: tuple[pa.KeyValueMetadata, Mapping[str, Mapping[str, Any]]] | None = None
 
     @property
     def schema(self) -> pa.Schema | None:
@@ -119,7 +123,7 @@ class ArrowDecoder:
 
     @property
     def held_bytes(self) -> int:
-        """The size of what has come of a message that is not whole yet."""
+        """The size of what has come of a message that is not whole yet; once the stream has ended, of what came behind it."""
         return self._have
 
     def feed(self, data: bytes) -> Iterator[Decoded]:
@@ -128,24 +132,30 @@ class ArrowDecoder:
         Raises:
             NotArrow: they are no Arrow stream, or a message is larger than allowed.
         """
-        self._pieces.append(data)
         self._have += len(data)
-        while self._have >= self._need and not self.ended:
-            # Copied once all of a message is there, and hardly ever before: its head comes in one piece.
-            whole = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            self._pieces = [whole]
-            size, kind = _measure(whole)
+        if self.ended:
+            return
+        self._pieces.append(data)
+        if self._have < self._need:
+            return
+        # Copied once all of a message is there, and hardly ever before: its head comes in one piece.
+        rest = memoryview(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
+        while len(rest) >= self._need:
+            size, kind = _measure(rest)
+            if size == 0:
+                self.ended, rest = True, rest[8:]
+                break
             if self._max_message_bytes is not None and size > self._max_message_bytes:
                 raise NotArrow(f"a message of {size:,} bytes is larger than the {self._max_message_bytes:,} that are allowed")
             self._need = size
-            if kind is None or self._have < size:
-                self.ended = kind is None and size == 0
+            if kind is None or len(rest) < size:
                 continue
-            view = memoryview(whole)
-            self._pieces, self._have, self._need = [bytes(view[size:])], self._have - size, 8
-            decoded = self._read(view[:size], kind)
+            message, rest, self._need = rest[:size], rest[size:], 8
+            decoded = self._read(message, kind)
             if decoded is not None:
                 yield decoded
+        # A copy: of what came with it nothing is kept.
+        self._pieces, self._have = [bytes(rest)], len(rest)
 
     def _read(self, message: memoryview, kind: int) -> Decoded | None:
         if self._max_message_bytes is not None and kind in (_DICTIONARY, _BATCH) and _is_compressed(message, kind):
@@ -166,13 +176,13 @@ class ArrowDecoder:
             batch, custom = self._reader.read_next_batch_with_custom_metadata()
             batch.validate()
             return Decoded(batch, {} if custom is None else self._parse(custom))
-        except (pa.ArrowException, StopIteration, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (pa.ArrowException, StopIteration, OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise NotArrow(f"the body is no Arrow IPC stream: {error}") from error
 
-    def _parse(self, custom: pa.KeyValueMetadata) -> Mapping[str, Any]:
-        """Give metadata; what is said again is the same mapping."""
+    def _parse(self, custom: pa.KeyValueMetadata) -> Mapping[str, Mapping[str, Any]]:
+        """Give what is streamq's own of metadata; what is said again is the same mapping."""
         if self._said is None or not custom.equals(self._said[0]):
-            self._said = custom, {key.decode(): json.loads(value) for key, value in custom.items()}
+            self._said = custom, {key.decode(): _object(key, value) for key, value in custom.items() if key.startswith(_OWN)}
         return self._said[1]
 
 
@@ -226,6 +236,14 @@ def _measure(data: bytes | memoryview) -> tuple[int, int | None]:
     if body < 0:
         raise NotArrow("the body is no Arrow IPC stream: a message has a negative length")
     return 8 + length + body, kind
+
+
+def _object(key: bytes, value: bytes) -> Mapping[str, Any]:
+    """Read what is said of a batch under one key."""
+    said = json.loads(value)
+    if not isinstance(said, dict):
+        raise NotArrow(f"what the stream says of a batch as {key.decode()} is no JSON object")
+    return said
 
 
 def _read_names(fields: Iterable[pa.Field]) -> None:

@@ -80,8 +80,9 @@ def error_of(record: Mapping[str, Any]) -> Exception:
 
 
 def _class_name(error: Exception) -> str:
-    """Name the class that a client knows: the nearest one of `streamq.errors`."""
-    return next((kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__), type(error).__name__)
+    """Name the class that a client knows: the nearest one of `streamq.errors`, or ValueError."""
+    known = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__ or kind is ValueError)
+    return next(known, type(error).__name__)
 
 
 def _tree(kind: type[StreamqError]) -> Iterator[type[StreamqError]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -62,7 +63,8 @@ def _only_row(stream: bytes, max_bytes: int) -> dict[str, Any]:
     Raises:
         ValueError, pa.ArrowException: it is none, or comes to more than `max_bytes`.
     """
-    batches = [decoded.batch for decoded in ArrowDecoder(max_bytes).feed(stream)]
+    # No more than that are read: a few bytes are a batch too.
+    batches = [decoded.batch for decoded in islice(ArrowDecoder(max_bytes).feed(stream), 2)]
     if [batch.num_rows for batch in batches] != [1]:
         raise ValueError("it has another number of rows")
     batches[0].validate(full=True)

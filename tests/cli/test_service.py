@@ -130,6 +130,7 @@ def test_files_of_every_kind_are_inserted(program: Program, service: Serving, tm
         ("ndjson", b'{"n": 1}\n{"n": 2}\nnothing\n', "line 3 is no JSON"),
         ("ndjson", b'{"n": 1}\n[2]\n', "line 2 is no object"),
         ("ndjson", b'{"n": 1, "m": 2}\n', "m"),
+        ("ndjson", b'{"n": ' + b"1" * 5_000 + b"}", "line 1 is no JSON"),
         ("csv", b"n\n1\nx\n", "is not what it should be, csv"),
         ("parquet", b"PAR1 but not really", "is not what it should be, parquet"),
         ("arrow", b"no arrow at all, by any means", "is not what it should be, arrow"),
@@ -156,6 +157,11 @@ def test_rows_before_an_error_are_in(program: Program, service: Serving, tmp_pat
     ended = program("insert", "clicks", str(path))
     assert (ended.code, "(1 rows had gone in before)" in ended.err) == (1, True)
     assert service.rows("SELECT n FROM clicks") == [{"n": 1}]
+    ipc(path := tmp_path / "rows.arrows", file=False)
+    path.write_bytes(path.read_bytes() * 2)
+    ended = program("insert", "clicks", str(path))
+    assert (ended.code, "goes on behind the end of its Arrow stream" in ended.err) == (1, True)
+    assert service.rows("SELECT count(*) AS n FROM clicks") == [{"n": 3}]
 
 
 def test_a_relation_that_is_not_there(program: Program, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import streamq
 from streamq.server import Limits
 from streamq.wire import arrow
 from tests.conftest import BACKENDS
@@ -238,10 +239,10 @@ def test_paths_and_methods(http: httpx.Client) -> None:
 # Rows
 
 
-def stream_of(batch: pa.RecordBatch, **options: Any) -> bytes:
+def stream_of(batch: pa.RecordBatch, said: Mapping[str, str] | None = None, **options: Any) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
-        writer.write_batch(batch)
+        writer.write_batch(batch, custom_metadata=said)
     written: bytes = sink.getvalue().to_pybytes()
     return written
 
@@ -279,7 +280,8 @@ def test_bombs(http: httpx.Client, name: str) -> None:
     check_refused(http, send(http, "PUT", "/v1/relations/bomb", body, arrow.CONTENT_TYPE))
 
 
-GOOD = stream_of(pa.record_batch({"n": [1, 2, 3], "word": ["a", "bc", None]}))
+ROWS_OF_EVENTS = pa.record_batch({"n": [1, 2, 3], "word": ["a", "bc", None]})
+GOOD = stream_of(ROWS_OF_EVENTS)
 
 
 def test_cut_rows(http: httpx.Client) -> None:
@@ -301,6 +303,7 @@ NOT_ROWS: dict[str, tuple[str, bytes]] = {
     "deep JSON": (LINES, b'{"n": ' + b"[" * 100_000),
     "deep value": (LINES, b'{"word": ' + b"[" * 300 + b"]" * 300 + b"}"),
     "a number": (LINES, b"1"),
+    "nothing first": (LINES, b'null\n{"n": 1}\n'),
     "half a pair": (LINES, b'{"word": "\\ud800"}'),
     "large number": (LINES, b'{"n": ' + b"9" * 5_000 + b"}"),
     "beyond": (LINES, b'{"n": 99999999999999999999}'),
@@ -310,6 +313,9 @@ NOT_ROWS: dict[str, tuple[str, bytes]] = {
     "unknown column": (LINES, b'{"m": 1}'),
     "long line": (LINES, b'{"word": "' + b"x" * (9 << 20) + b'"}'),
     "no columns": ("text/csv", b"\n1\n"),
+    "no column": ("text/csv", b"\n"),
+    "no line feed": ("text/csv", b"n\r1\r2\r"),
+    "open quotes first": ("text/csv", b'n"\n1\n2\n'),
     "too many fields": ("text/csv", b"n,word\n1,a,b\n"),
     "open quotes": ("text/csv", b'n,word\n1,"a\n'),
     "no number": ("text/csv", b"n\nx\n"),
@@ -320,6 +326,9 @@ NOT_ROWS: dict[str, tuple[str, bytes]] = {
     "a file": (arrow.CONTENT_TYPE, b"ARROW1\x00\x00" + GOOD),
     "a large head": (arrow.CONTENT_TYPE, b"\xff\xff\xff\xff\xff\xff\xff\x7f" + b"x" * 100),
     "twice a schema": (arrow.CONTENT_TYPE, GOOD[:-8] + GOOD),
+    "two streams": (arrow.CONTENT_TYPE, GOOD + GOOD),
+    "a deep error": (arrow.CONTENT_TYPE, stream_of(ROWS_OF_EVENTS, {"streamq.error": "[" * 100_000})),
+    "no error": (arrow.CONTENT_TYPE, stream_of(ROWS_OF_EVENTS, {"streamq.error": "[1]"})),
     "a picture": ("image/png", b"\x89PNG"),
 }
 
@@ -328,7 +337,21 @@ NOT_ROWS: dict[str, tuple[str, bytes]] = {
 def test_rows(http: httpx.Client, name: str) -> None:
     """What are no rows of the relation are told so."""
     kind, content = NOT_ROWS[name]
-    check_refused(http, send(http, "POST", ROWS, content, kind))
+    response = send(http, "POST", ROWS, content, kind)
+    check_refused(http, response)
+    assert hasattr(streamq.errors, response.json()["class"])
+
+
+def test_unusual_rows(http: httpx.Client) -> None:
+    """All of them go in: of CSV with one column an empty line is a row, and a writer of Arrow may say of a batch what it likes."""
+    for kind, content, rows in [
+        ("text/csv", b"n\r\n10\r\n\r\n\r\n11", 4),
+        ("text/csv", b"word\n\n", 1),
+        ("text/csv", b"n\n10\r11\r", 2),
+        (arrow.CONTENT_TYPE, stream_of(ROWS_OF_EVENTS, {"origin": "sensor 7"}), 3),
+    ]:
+        response = send(http, "POST", ROWS, content, kind)
+        assert response.json().get("rows") == rows, response.text[:200]
 
 
 def test_long_rows(http: httpx.Client) -> None:

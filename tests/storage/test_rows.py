@@ -183,6 +183,7 @@ def test_lossless_conversions(value: object, target: pa.DataType, expected: obje
         ([1, 2**40], pa.list_(pa.int32())),
         ([True], pa.list_(pa.int32())),
         ({"q": 1}, pa.struct([("a", pa.int32())])),
+        ("\ud800", pa.string()),
         (len, pa.int64()),
     ],
     ids=repr,
@@ -221,7 +222,7 @@ def test_unknown_columns_are_named_with_near_matches() -> None:
         table_of([{"id": 1, "amuont": 2}], SCHEMA, relation="t")
 
 
-@pytest.mark.parametrize("data", [5, "abc", b"abc", [1], [[1]], None], ids=repr)
+@pytest.mark.parametrize("data", [5, "abc", b"abc", [1], [[1]], None, [None], [None, {"n": 1}]], ids=repr)
 def test_what_is_no_rows_is_refused(data: object) -> None:
     """Only rows can be inserted."""
     with pytest.raises(SourceError, match=r"^t"):

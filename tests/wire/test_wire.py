@@ -22,10 +22,12 @@ from streamq.wire.records import from_json, progress_from_json, progress_to_json
 
 BATCH = pa.record_batch({"n": range(500), "d": pa.array(["x", "y"] * 250).dictionary_encode(), "s": [[str(n)] for n in range(500)]})
 
+START, PLACE = {"streamq.progress": {"epoch": 0}}, {"streamq.progress": {"epoch": 7}}
+
 
 def stream(*batches: pa.RecordBatch) -> bytes:
     encoder = ArrowEncoder(BATCH.schema, {"id": "q1"})
-    return b"".join([encoder.note({"streamq.progress": 0}), *(encoder.encode(batch, {"place": 7}) for batch in batches), encoder.end()])
+    return b"".join([encoder.note(START), *(encoder.encode(batch, PLACE) for batch in batches), encoder.end()])
 
 
 @given(st.lists(st.integers(1, 2_000), min_size=1), st.integers(0, 3))
@@ -42,7 +44,7 @@ def test_a_stream_may_be_cut_anywhere(sizes: list[int], count: int) -> None:
     assert decoder.schema is not None
     schema, said = query_metadata(decoder.schema)
     assert (schema, said) == (BATCH.schema, {"id": "q1"})
-    assert [item.metadata for item in decoded] == [{"streamq.progress": 0}, *[{"place": 7}] * count]
+    assert [item.metadata for item in decoded] == [START, *[PLACE] * count]
     assert all(item.batch.equals(BATCH) for item in decoded[1:])
 
 
@@ -84,12 +86,49 @@ def test_columns_are_not_copied() -> None:
 def test_what_is_said_again() -> None:
     """Batches of which the same is said share what was read of it; then something else may be said, and the same again."""
     encoder, decoder = ArrowEncoder(BATCH.schema), ArrowDecoder()
-    one, other = {"n": 1}, {"n": 2}
+    one, other = START, PLACE
     batches = [encoder.encode(BATCH, said) for said in (one, one, None, one, other, other, one)]
     decoded = [each.metadata for data in batches for each in decoder.feed(data)]
     assert decoded == [one, one, {}, one, other, other, one]
     assert decoded[0] is decoded[1] is decoded[3] is not decoded[6]
     assert decoded[4] is decoded[5]
+
+
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [
+        ({"origin": "sensor 7", b"\xff": b"\xff"}, {}),
+        ({"deep": "[" * 100_000}, {}),
+        ({"streamq.error": '{"message": "no"}', "x": ""}, {"streamq.error": {"message": "no"}}),
+    ],
+)
+def test_what_others_say_of_a_batch(said: dict[str | bytes, str | bytes], known: dict[str, object]) -> None:
+    """It may be anything; what is streamq's own is read beside it."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, BATCH.schema) as writer:
+        writer.write_batch(BATCH, custom_metadata=said)
+    (decoded,) = ArrowDecoder().feed(sink.getvalue().to_pybytes())
+    assert decoded.metadata == known
+
+
+@pytest.mark.parametrize("said", ["[1]", "1", "{", "[" * 100_000, '"\ud800'])
+def test_what_is_not_said_as_streamq_does(said: str) -> None:
+    """A key of streamq's own has an object, whoever sends it."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, BATCH.schema) as writer:
+        writer.write_batch(BATCH, custom_metadata={"streamq.error": said.encode(errors="surrogatepass")})
+    with pytest.raises(NotArrow):
+        list(ArrowDecoder().feed(sink.getvalue().to_pybytes()))
+
+
+def test_what_follows_a_stream() -> None:
+    """It is not read, and its size is known."""
+    body = stream(BATCH)
+    for more in (b"", b"x", body):
+        decoder = ArrowDecoder()
+        assert len(list(decoder.feed(body + more))) == 2
+        assert list(decoder.feed(b"yz")) == []
+        assert (decoder.ended, decoder.held_bytes) == (True, len(more) + 2)
 
 
 def test_a_body_that_was_cut_has_no_end() -> None:
@@ -133,6 +172,13 @@ def test_errors(error: Exception) -> None:
     """Class, text and what they carry are the same."""
     copy = error_of(error_record(error))
     assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+def test_a_kind_of_value_error() -> None:
+    """It is a ValueError there too."""
+    error = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+    copy = error_of(error_record(error))
+    assert (type(copy), str(copy)) == (ValueError, str(error))
 
 
 def test_statistics_and_progress() -> None:
@@ -180,6 +226,18 @@ def test_parameters_that_nobody_should_send() -> None:
             writer.write_batch(batch)
         with pytest.raises(ValueError, match=message):
             parameters_from_json({"params_arrow": b64encode(sink.getvalue()).decode()}, 1 << 20)
+
+
+def test_parameters_in_very_many_batches() -> None:
+    """No more of them are read than tell that they are too many."""
+    sink = pa.BufferOutputStream()
+    nothing = pa.record_batch({})
+    with pa.ipc.new_stream(sink, nothing.schema) as writer:
+        for _ in range(2):
+            writer.write_batch(nothing)
+    request = {"params_arrow": b64encode(sink.getvalue().to_pybytes()[:-8] + b"no Arrow").decode()}
+    with pytest.raises(ValueError, match="another number of rows"):
+        parameters_from_json(request, 1 << 20)
 
 
 def test_a_parameter_without_a_type() -> None:
