@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import count
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ from sqlglot import exp
 from streamq.sql.columns import NotLowered
 from streamq.sql.event_time import time_block
 from streamq.sql.grouping import Grouping, bare
-from streamq.sql.items import Item
+from streamq.sql.items import Item, Outputs, first_by
 from streamq.sql.joins import bound_in_time, join_by_where
 from streamq.sql.leaves import prune_leaves
 from streamq.sql.logical import Block, Named, Ordering, SessionRows
@@ -70,7 +69,8 @@ class _Builder(Grouping):
             item.over = self._over(item.resolved)
         having_ast = self._over(having) if having is not None else None
         qualify_ast = self._over(qualify) if qualify is not None else None
-        order, hidden = self._read_order()
+        outputs = Outputs(self.items)
+        order, hidden = self._read_order(outputs), outputs.hidden
         limit, offset = self._limit("limit"), self._limit("offset") or 0
         distinct = bool(self.select.args.get("distinct"))
         if distinct and hidden:
@@ -79,7 +79,7 @@ class _Builder(Grouping):
             self.inputs[exp.Literal.number(1)] = self.names.give("one", exp.Literal.number(1))
         columns = self._columns_below()
         if order and limit is not None:
-            self._break_order_ties(order, hidden, columns, distinct)
+            self._break_order_ties(order, outputs, columns, distinct)
         items = [*self.items, *hidden]
         later = [item.over for item in items if item.over is not None] + ([qualify_ast] if qualify_ast is not None else [])
         ranking = have_one_ranking(later)
@@ -151,49 +151,38 @@ class _Builder(Grouping):
         nodes = [node for node, _ in inputs] + ([where] if where is not None else [])
         return "correlated subquery" if any(self.subqueries.is_correlated(node) for node in nodes) else None
 
-    def _read_order(self) -> tuple[list[Ordering], list[Item]]:
+    def _read_order(self, outputs: Outputs) -> list[Ordering]:
         order = self.select.args.get("order")
         terms: list[Ordering] = []
-        hidden: list[Item] = []
         if order is None:
-            return terms, hidden
+            return terms
+        aliased = first_by((alias, item.name) for item, alias in zip(self.items, self._aliased_items(), strict=False))
         for term in order.expressions:
             if isinstance(term.this, exp.Var) and term.this.name.upper() == "ALL":
                 terms += [_ordering(item.name, term) for item in self.items]
                 continue
-            terms.append(_ordering(self._order_item(term.this, hidden), term))
-        return terms, hidden
+            terms.append(_ordering(self._order_item(term.this, outputs, aliased), term))
+        return terms
 
-    def _order_item(self, node: exp.Expr, hidden: list[Item]) -> str:
+    def _order_item(self, node: exp.Expr, outputs: Outputs, aliased: Mapping[str | None, str]) -> str:
         if isinstance(node, exp.Literal) and not node.is_string:
             return self.items[int(node.name) - 1].name
-        if isinstance(node, exp.Column) and not node.table:
-            for item, projection in zip(self.items, self._aliased_items(), strict=False):
-                if projection == node.name.lower():
-                    return item.name
-        over = self._over(bare(self._resolve(node, alias_first=self.keys is not None)))
-        return self._item_for(over, hidden)
+        if isinstance(node, exp.Column) and not node.table and (name := aliased.get(node.name.lower())) is not None:
+            return name
+        return outputs.name_of(self._over(bare(self._resolve(node, alias_first=self.keys is not None))))
 
     def _aliased_items(self) -> Iterator[str | None]:
         """Give the explicit alias of every item, in order; None stands for what a star gave."""
         if any(
             isinstance(p, exp.Star) or p.find(exp.Columns) or (isinstance(p, exp.Column) and p.is_star) for p in self.select.expressions
         ):
-            yield from (next((a for a, node in self.aliases.items() if node == item.resolved), None) for item in self.items)
+            aliases = first_by((node, alias) for alias, node in self.aliases.items())
+            yield from (aliases.get(item.resolved) for item in self.items)
             return
         yield from (p.alias.lower() if isinstance(p, exp.Alias) else None for p in self.select.expressions)
 
-    def _item_for(self, over: exp.Expr, hidden: list[Item]) -> str:
-        for item in (*self.items, *hidden):
-            if item.over == over:
-                return item.name
-        taken = {item.name.lower() for item in (*self.items, *hidden)}
-        name = next(f"order_{n}" for n in count(1) if f"order_{n}" not in taken)
-        hidden.append(Item(name, over, over))
-        return name
-
-    def _break_order_ties(self, order: list[Ordering], hidden: list[Item], columns: list[str], distinct: bool) -> None:
-        names = [item.name for item in self.items] if distinct else [self._item_for(column(name), hidden) for name in columns]
+    def _break_order_ties(self, order: list[Ordering], outputs: Outputs, columns: list[str], distinct: bool) -> None:
+        names = [item.name for item in self.items] if distinct else [outputs.name_of(column(name)) for name in columns]
         used = {term.sql for term in order}
         order += [Ordering(name_sql(name), False, False) for name in dict.fromkeys(names) if name_sql(name) not in used]
 

@@ -9,7 +9,7 @@ from streamq.sql.binder import BindFailed
 from streamq.sql.closing import window_ends
 from streamq.sql.columns import NotLowered
 from streamq.sql.functions import function_name, is_clock
-from streamq.sql.items import has_query, outside_queries, rewrite_topmost
+from streamq.sql.items import first_by, has_query, outside_queries, rewrite_topmost
 from streamq.sql.logical import Call, Leaf, Named
 from streamq.sql.render import render_inputs
 from streamq.sql.resolution import Resolution
@@ -58,6 +58,7 @@ class Grouping(Resolution):
                 raise NotLowered("GROUP BY ALL over windows or constants")
             return [(bare(item.resolved), item.name) for item in items]
         nodes = []
+        stems = first_by((bare(item.resolved), item.name) for item in self.items)
         for node in group.expressions:
             if isinstance(node, exp.Rollup | exp.Cube | exp.GroupingSets | exp.Tuple):
                 raise NotLowered("grouping sets")
@@ -66,8 +67,7 @@ class Grouping(Resolution):
                 nodes.append((bare(item.resolved), item.name))
                 continue
             key = bare(self._resolve(node))
-            stem = next((item.name for item in self.items if bare(item.resolved) == key), "key")
-            nodes.append((key, stem))
+            nodes.append((key, stems.get(key, "key")))
         if any(self._has_aggregate(node) or node.find(exp.Window) for node, _ in nodes):
             raise NotLowered("aggregate as a key")
         return nodes

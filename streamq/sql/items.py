@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeVar
 
 from sqlglot import exp
 
 from streamq.sql.marks import keep_marks
 from streamq.sql.walks import parts
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 @dataclass(slots=True)
@@ -27,15 +31,58 @@ class Names:
 
     owners: dict[str, exp.Expr]
     taken: set[str] = field(default_factory=set)
+    _owned: dict[exp.Expr, str] = field(init=False)
+    _used: dict[str, int] = field(default_factory=dict)
+    """How many candidates of a stem, from its first, are all taken."""
+
+    def __post_init__(self) -> None:
+        self._owned = first_by((owner, name) for name, owner in self.owners.items())
 
     def give(self, stem: str, node: exp.Expr) -> str:
-        candidates = (stem if number == 0 else f"{stem}_{number}" for number in count())
+        used = self._used.get(stem, 0)
+        while _candidate(stem, used).lower() in self.taken:
+            used += 1
+        self._used[stem] = used
+        candidates = (_candidate(stem, number) for number in count(used))
         name = next(name for name in candidates if name.lower() not in self.taken and self.owners.get(name.lower(), node) == node)
         self.taken.add(name.lower())
         return name
 
     def owned_by(self, node: exp.Expr) -> str | None:
-        return next((name for name, owner in self.owners.items() if owner == node), None)
+        return self._owned.get(node)
+
+
+def _candidate(stem: str, number: int) -> str:
+    return stem if number == 0 else f"{stem}_{number}"
+
+
+def first_by(pairs: Iterable[tuple[_Key, _Value]]) -> dict[_Key, _Value]:
+    """Give the value that each key has first.
+
+    >>> first_by([("a", 1), ("b", 2), ("a", 3)])
+    {'a': 1, 'b': 2}
+    """
+    found: dict[_Key, _Value] = {}
+    for key, value in pairs:
+        found.setdefault(key, value)
+    return found
+
+
+class Outputs:
+    """The output columns of a SELECT by what they are over what is below them, and the hidden ones that only its order needs."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.hidden: list[Item] = []
+        self._names = first_by((item.over, item.name) for item in items)
+        taken = {item.name.lower() for item in items}
+        self._free = (name for number in count(1) if (name := f"order_{number}") not in taken)
+
+    def name_of(self, over: exp.Expr) -> str:
+        """Give the column that is this expression, perhaps a new one."""
+        if over not in self._names:
+            self._names[over] = next(self._free)
+            self.hidden.append(Item(self._names[over], over, over))
+        return self._names[over]
 
 
 def outside_queries(node: exp.Expr) -> Iterator[exp.Expr]:

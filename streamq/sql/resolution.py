@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from streamq.sql.logical import Leaf, SessionRows
 from streamq.sql.sources import Sources, add_session_columns, read_from
 from streamq.sql.subqueries import Subqueries
 from streamq.sql.text import unique_names
+from streamq.sql.walks import find_all
 
 if TYPE_CHECKING:
     from streamq.sql.ctes import CteScope
@@ -111,8 +113,12 @@ class Resolution:
     def _check_unnest(self, node: exp.Expr) -> None:
         if any(explode.expressions for explode in node.find_all(exp.Explode)):
             raise NotLowered("UNNEST with options")
-        if any(item.resolved.find(exp.Window) for item in self.items) or self.select.args.get("qualify"):
+        if self._has_windows or self.select.args.get("qualify"):
             raise NotLowered("UNNEST beside window functions")
+
+    @cached_property
+    def _has_windows(self) -> bool:
+        return any(find_all(item.resolved, exp.Window) for item in self.items)
 
     def _leaves(self) -> Iterator[tuple[Leaf, str]]:
         return zip(self.sources.leaves, self.sources.aliases(), strict=True)

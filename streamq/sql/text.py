@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterator
 from itertools import count
 from typing import cast
 
@@ -67,10 +69,12 @@ def unique_names(names: list[str]) -> list[str]:
     """
     taken = {name.lower() for name in names}
     seen: set[str] = set()
+    # From where on numbers may be free: those before are taken, and stay so.
+    numbers: dict[str, Iterator[int]] = defaultdict(lambda: count(1))
     unique = []
     for name in names:
         if name.lower() in seen:
-            name = next(f"{name}_{n}" for n in count(1) if f"{name}_{n}".lower() not in taken)
+            name = next(f"{name}_{n}" for n in numbers[name.lower()] if f"{name}_{n}".lower() not in taken)
         seen.add(name.lower())
         taken.add(name.lower())
         unique.append(name)
