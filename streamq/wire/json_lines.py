@@ -27,6 +27,7 @@ class JsonLines:
         self._lines = f"SELECT json_object({', '.join(pairs)})::VARCHAR AS line FROM batch"
         self._flat = f"SELECT {', '.join(f'{flat_sql(column, kind)} AS {column}' for column, kind in columns)} FROM batch"
         self._is_flat = all(flat_sql(column, kind) == column for column, kind in columns)
+        self._schema = pa.schema([(column, _read_kind(kind)) for column, kind in columns])
 
     def encode(self, batch: pa.RecordBatch) -> memoryview:
         """Give the rows as JSON lines in UTF-8."""
@@ -41,7 +42,8 @@ class JsonLines:
         return table.rename_columns(self._names)
 
     def _run(self, sql: str, batch: pa.RecordBatch) -> pa.Table:
-        self._connection.register("batch", pa.Table.from_batches([batch]).rename_columns(self._columns))
+        table = pa.Table.from_batches([batch]).rename_columns(self._columns)
+        self._connection.register("batch", table if table.schema.types == self._schema.types else table.cast(self._schema))
         try:
             return self._connection.sql(sql).to_arrow_table()
         finally:
@@ -78,7 +80,16 @@ def json_sql(value: str, kind: pa.DataType, depth: int = 0) -> str:
     if types.is_floating(kind):
         return f"CASE WHEN isfinite({value}) THEN {value} END"
     if types.is_timestamp(kind):
-        return f"strftime({value}, '%Y-%m-%dT%H:%M:%S.%f{'Z' if kind.tz else ''}')"
+        return _iso_8601(value, kind)
+    if types.is_union(kind):
+        members = [(field.name, f"union_extract({value}, {_literal(field.name)})", field.type) for field in kind]
+        if all(json_sql(part, part_kind) == part for _, part, part_kind in members):
+            return value
+        objects = (
+            f"WHEN {_literal(name)} THEN to_json(struct_pack({_identifier(name)} := {json_sql(part, part_kind, depth)}))"
+            for name, part, part_kind in members
+        )
+        return f"CASE union_tag({value})::VARCHAR {' '.join(objects)} END"
     if types.is_struct(kind):
         fields = [(field.name, f"{value}[{_literal(field.name)}]", field.type) for field in kind]
         if all(json_sql(part, part_kind) == part for _, part, part_kind in fields):
@@ -95,6 +106,19 @@ def json_sql(value: str, kind: pa.DataType, depth: int = 0) -> str:
         element = json_sql(f"v{depth}", kind.value_type, depth + 1)
         return value if element == f"v{depth}" else f"list_transform({value}, lambda v{depth}: {element})"
     return value
+
+
+def _iso_8601(value: str, kind: pa.DataType) -> str:
+    if kind.unit != "ns":
+        return f"strftime({value}, '%Y-%m-%dT%H:%M:%S.%f{'Z' if kind.tz else ''}')"
+    # Behind %n DuckDB writes over its last digits: it has to be the end.
+    text = f"strftime({value}, '%Y-%m-%dT%H:%M:%S.%n')"
+    return f"{text} || CASE WHEN isfinite({value}) THEN 'Z' ELSE '' END" if kind.tz else text
+
+
+def _read_kind(kind: pa.DataType) -> pa.DataType:
+    """Give the type that a column is read as: DuckDB keeps no nanoseconds of instants, but of times in UTC it does."""
+    return pa.timestamp("ns") if pa.types.is_timestamp(kind) and kind.tz and kind.unit == "ns" else kind
 
 
 def flat_sql(column: str, kind: pa.DataType) -> str:

@@ -84,6 +84,9 @@ def test_json_lines_are_objects() -> None:
         (pa.uint64(), 2**64 - 1, str(2**64 - 1), str(2**64 - 1)),
         (pa.date32(), date(2013, 1, 1), '"2013-01-01"', "2013-01-01"),
         (pa.timestamp("us"), datetime(2013, 1, 1), '"2013-01-01T00:00:00.000000"', "2013-01-01 00:00:00.000000"),
+        (pa.timestamp("ns"), 1_123_456_789, '"1970-01-01T00:00:01.123456789"', "1970-01-01 00:00:01.123456789"),
+        (pa.timestamp("ns", "UTC"), 1_123_456_789, '"1970-01-01T00:00:01.123456789Z"', "1970-01-01 00:00:01.123456789Z"),
+        (pa.list_(pa.timestamp("ns")), [1], '["1970-01-01T00:00:00.000000001"]', '["1970-01-01T00:00:00.000000001"]'),
         (pa.duration("us"), timedelta(hours=30), '"30:00:00"', "30:00:00"),
         (pa.month_day_nano_interval(), (1, 2, 0), '"1 month 2 days"', "1 month 2 days"),
         (pa.list_(pa.int64()), [1, None], "[1,null]", "[1,null]"),
@@ -102,6 +105,14 @@ def test_every_type_has_a_text(kind: pa.DataType, value: object, in_json: str, i
     assert encode("ndjson", table) == f'{{"v":{in_json},"n":1}}\n'.encode()
     if in_csv is not None:
         assert list(csv.reader(io.StringIO(encode("csv", table).decode())))[1] == [in_csv, "1"]
+
+
+def test_unions_are_objects() -> None:
+    """Of one member, whose value is written as it would be by itself."""
+    at, ratio = pa.array([1_123_456_789, None, None], pa.timestamp("ns")), pa.array([None, float("nan"), 1.5])
+    table = pa.table({"v": pa.UnionArray.from_sparse(pa.array([0, 1, 1], pa.int8()), [at, ratio], ["at", "ratio"])})
+    rows = ['{"at":"1970-01-01T00:00:01.123456789"}', '{"ratio":null}', '{"ratio":1.5}']
+    assert encode("ndjson", table).decode().splitlines() == [f'{{"v":{row}}}' for row in rows]
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.struct([("x", pa.float64())]), pa.map_(pa.string(), pa.float64())])
