@@ -26,6 +26,8 @@ BACKLOG = 1_024
 """Connections that wait to be taken: as many clients may come at once."""
 KEEP_ALIVE_S = 75.0
 """Longer than clients keep an idle connection, so that it is they who close it."""
+MOST_USER_TIMEOUT_MS, MOST_KEEP_IDLE_S = 2**31 - 1, 2**15 - 1
+"""Linux takes no more."""
 
 
 def listen(host: str, port: int, *, stall_timeout_s: float = 60.0) -> socket.socket:
@@ -44,9 +46,9 @@ def listen(host: str, port: int, *, stall_timeout_s: float = 60.0) -> socket.soc
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if sys.platform == "linux":
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall_timeout_s * 1_000))
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(min(stall_timeout_s * 1_000, MOST_USER_TIMEOUT_MS))))
             # A client whose machine has gone says nothing, and is asked.
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(stall_timeout_s)))
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(min(stall_timeout_s, MOST_KEEP_IDLE_S))))
         opened.bind(address)
     except BaseException:
         opened.close()

@@ -316,3 +316,10 @@ async def test_what_is_asked_wrongly(url: str) -> None:
         for status, message, method, path, request in cases:
             answer = await http.request(method, path, **request)
             assert (answer.status_code, message in answer.json()["message"]) == (status, True), answer.text
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 86_400.0, 1e300, float("inf")])
+def test_any_patience_with_clients(seconds: float) -> None:
+    """Where the system counts no further, or no finer, the socket has the nearest that it takes."""
+    with listen("127.0.0.1", 0, stall_timeout_s=seconds) as listener:
+        assert listener.getsockname()[1] > 0
