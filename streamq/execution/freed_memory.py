@@ -1,4 +1,7 @@
-"""What the C library does with memory that is freed. Only for programs that are streamq's own: it concerns all of a process."""
+"""What the C library does with memory that is freed.
+
+It concerns all of a process: all but `expect_blocks` is only for programs that are streamq's own.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,17 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
 PAD_BYTES = 1 << 20
 LARGEST_HEAP_BLOCK = 32 << 20
 """The C library's own upper limit of M_MMAP_THRESHOLD."""
+
+
+def expect_blocks(block_bytes: int) -> None:
+    """Have the C library expect blocks of up to this size (under 32 MiB), which come and go, as it does when a program has freed one.
+
+    Of what is freed glibc keeps twice the size of the largest block that it has had back, and gives the system all pages beyond that.
+    What is received is freed several blocks at a time, and a fault for each of its pages, when they are needed again, costs as much as
+    what they carry.
+    """
+    # Nobody writes to it, so no page of it is ever there.
+    bytes(block_bytes)
 
 
 def keep_freed_memory(block_bytes: int, kept_bytes: int) -> bool:
