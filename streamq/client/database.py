@@ -18,7 +18,7 @@ from streamq.client.rows import items_body, reader_body, table_body, upload_read
 from streamq.client.transport import Transport
 from streamq.config import Config
 from streamq.database import AskedQuery, Database
-from streamq.errors import QueryTimeout, SourceError, UnsupportedError
+from streamq.errors import QueryTimeout, SourceError, SqlSyntaxError, UnsupportedError
 from streamq.execution.host import QueryHost
 from streamq.execution.query import RunningQuery
 from streamq.execution.statements import ExecuteResult
@@ -65,7 +65,7 @@ class RemoteDatabase(Database):
     # Queries
 
     async def explain(self, sql: str, params: Parameters = None, *, analyze: bool = False) -> str:
-        said = await self._call("POST", "/v1/explain", asked={"sql": sql, "analyze": analyze, **parameters_to_json(params)})
+        said = await self._call("POST", "/v1/explain", asked=_asked(sql, params, analyze=analyze))
         return str(said["text"])
 
     async def relations(self) -> tuple[RelationInfo, ...]:
@@ -75,7 +75,7 @@ class RemoteDatabase(Database):
         return tuple(from_json(QueryStatistics, query) for query in await self._read("/v1/queries"))
 
     async def cancel(self, query_id: str) -> bool:
-        return await self._call("DELETE", f"/v1/queries/{quote(query_id, safe='')}", may_be_absent=True) is not None
+        return await self._call("DELETE", f"/v1/queries/{_segment(query_id)}", may_be_absent=True) is not None
 
     async def statistics(self) -> DatabaseStatistics:
         return from_json(DatabaseStatistics, await self._read("/v1/statistics"))
@@ -86,21 +86,21 @@ class RemoteDatabase(Database):
     # Everything else
 
     async def execute(self, sql: str, params: Parameters = None) -> ExecuteResult:
-        said = await self._call("POST", "/v1/execute", asked={"sql": sql, **parameters_to_json(params)}, lost=_UNKNOWN)
+        said = await self._call("POST", "/v1/execute", asked=_asked(sql, params), lost=_UNKNOWN)
         table = said["table"]
         return ExecuteResult(said["kind"], said["rows"], None if table is None else table_from_text(table["arrow"]))
 
     async def finish(self, relation: str) -> None:
-        await self._call("POST", f"/v1/relations/{quote(relation, safe='')}/finish", lost=_UNKNOWN)
+        await self._call("POST", f"/v1/relations/{_segment(relation)}/finish", lost=_UNKNOWN)
 
     async def register(self, name: str, obj_or_path: object, *, watermark: str | None = None) -> None:
         self._host.check_open()
         reader = await self._in_thread(upload_reader, name, obj_or_path)
         params = {} if watermark is None else {"watermark": watermark}
-        await self._call("PUT", f"/v1/relations/{quote(name, safe='')}", body=reader_body(name, reader), params=params, lost=_UNKNOWN)
+        await self._call("PUT", f"/v1/relations/{_segment(name)}", body=reader_body(name, reader), params=params, lost=_UNKNOWN)
 
     async def unregister(self, name: str) -> None:
-        await self._call("DELETE", f"/v1/relations/{quote(name, safe='')}", lost=_UNKNOWN)
+        await self._call("DELETE", f"/v1/relations/{_segment(name)}", lost=_UNKNOWN)
 
     async def _insert_at_once(self, relation: str, rows: object) -> InsertResult:
         self._host.check_open()
@@ -170,7 +170,25 @@ class RemoteDatabase(Database):
 
 
 def _rows_path(relation: str) -> str:
-    return f"/v1/relations/{quote(relation, safe='')}/rows"
+    return f"/v1/relations/{_segment(relation)}/rows"
+
+
+def _segment(name: str) -> str:
+    """Write a name as a part of a path that stays one: `.` and `..` would be taken for steps."""
+    return quote(name, safe="").replace(".", "%2E")
+
+
+def _asked(sql: str, params: Parameters, **options: Any) -> dict[str, Any]:
+    """Make a request in JSON.
+
+    Raises:
+        SqlSyntaxError, BindError: the text or a value cannot be sent, nor be run anywhere.
+    """
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:
+        raise SqlSyntaxError(f"character {error.start + 1} of the text is half of a surrogate pair, which is none by itself") from None
+    return {"sql": sql, **options, **parameters_to_json(params)}
 
 
 def _request(asked: AskedQuery) -> dict[str, Any]:
@@ -179,7 +197,7 @@ def _request(asked: AskedQuery) -> dict[str, Any]:
         options["snapshot"] = True
     else:
         options |= {"epoch_rows": asked.epoch_rows, "progress": asked.progress}
-    return {"sql": asked.sql, **options, **parameters_to_json(asked.params)}
+    return _asked(asked.sql, asked.params, **options)
 
 
 def _relation(said: Mapping[str, Any]) -> RelationInfo:

@@ -13,14 +13,14 @@ import pyarrow as pa
 from streamq.errors import SourceError, UnsupportedError
 from streamq.sql.catalog import RelationInfo
 from streamq.storage.rows import arrow_table, table_of
-from streamq.wire.arrow import ERROR, ArrowEncoder, empty_batch
+from streamq.wire.arrow import ERROR, ArrowEncoder
 from streamq.wire.errors import error_record
 
 
 async def table_body(table: pa.Table) -> AsyncGenerator[bytes]:
-    """Give a table; one without rows as a batch without rows."""
+    """Give a table."""
     encoder = ArrowEncoder(table.schema)
-    for batch in table.to_batches() or [empty_batch(table.schema)]:
+    for batch in table.to_batches():
         yield await anyio.to_thread.run_sync(encoder.encode, batch)
     yield encoder.end()
 
@@ -34,8 +34,6 @@ async def reader_body(name: str, reader: pa.RecordBatchReader) -> AsyncGenerator
     encoder = ArrowEncoder(reader.schema)
     while (batch := await anyio.to_thread.run_sync(_next_batch, name, reader)) is not None:
         yield await anyio.to_thread.run_sync(encoder.encode, batch)
-    if not encoder.begun:
-        yield encoder.note({})
     yield encoder.end()
 
 
@@ -54,8 +52,6 @@ async def items_body(items: AsyncIterable[object], relation: RelationInfo) -> As
     except SourceError as error:
         yield encoder.note({ERROR: error_record(error)})
         return
-    if not encoder.begun:
-        yield encoder.note({})
     yield encoder.end()
 
 

@@ -80,6 +80,8 @@ def app(
     ]
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=_HANDLERS, middleware=middleware)
     application.state.service = service
+    # Where there is nothing, nothing else is meant.
+    application.router.redirect_slashes = False
     return application
 
 

@@ -173,6 +173,8 @@ class Streamq(DuckDB):
     class Tokenizer(DuckDB.Tokenizer):
         # A command's text would be one opaque token.
         COMMANDS: ClassVar[set[TokenType]] = set()
+        # `?::INT` is a parameter that is cast.
+        KEYWORDS: ClassVar[dict[str, TokenType]] = {text: kind for text, kind in DuckDB.Tokenizer.KEYWORDS.items() if text != "?::"}
         SINGLE_TOKENS: ClassVar[dict[str, TokenType]] = {**DuckDB.Tokenizer.SINGLE_TOKENS, PARAMETER: TokenType.PARAMETER}
 
     Parser = StreamqParser

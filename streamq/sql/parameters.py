@@ -10,7 +10,7 @@ from sqlglot import exp
 from streamq.errors import BindError
 from streamq.sql.diagnostics import find_word
 from streamq.sql.positions import place
-from streamq.sql.statements import Select
+from streamq.sql.statements import Select, check_parameters
 from streamq.sql.walks import find_all
 
 MOST = 65_535
@@ -76,12 +76,7 @@ class ParameterForm:
                     hint="pass a sequence of values, or write $name in the query",
                 )
             given = ()
-        if isinstance(given, str | bytes):
-            raise BindError("a single string is no sequence of parameters", sql=select.sql, hint="pass a list or tuple of values")
-        if given is not None and not isinstance(given, Sequence):
-            raise BindError(
-                f"parameters are a sequence or a mapping, not {type(given).__name__}", sql=select.sql, hint="pass a list or tuple of values"
-            )
+        check_parameters(given, select.sql)
         values = tuple(given or ())
         if len(values) < wanted:
             first = range(len(values) + 1, wanted + 1)[:_MOST_NAMED]

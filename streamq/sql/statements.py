@@ -9,11 +9,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from streamq.errors import BindError
+
 Parameters = Sequence[object] | Mapping[str, object] | None
 """Values for a statement: a sequence for ``?`` and ``$1``, a mapping for ``$name``."""
 Emit = Literal["changes", "final"]
 Options = tuple[tuple[str, object], ...]
 """`WITH (name = value, …)`: lower-case names, Python values (str, int, float, bool, timedelta for intervals)."""
+
+
+def check_parameters(given: object, sql: str | None = None) -> None:
+    """Check that something can be the values for a statement.
+
+    Raises:
+        BindError: it is neither a sequence nor a mapping, or a text.
+    """
+    if isinstance(given, str | bytes):
+        raise BindError("a single string is no sequence of parameters", sql=sql, hint="pass a list or tuple of values")
+    if not isinstance(given, Sequence | Mapping | None):
+        message = f"parameters are a sequence or a mapping, not {type(given).__name__}"
+        raise BindError(message, sql=sql, hint="pass a list or tuple of values")
 
 
 @dataclass(frozen=True, slots=True)

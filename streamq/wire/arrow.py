@@ -76,7 +76,7 @@ class ArrowEncoder:
         return self.encode(empty_batch(self.schema), metadata)
 
     def end(self) -> bytes:
-        """Give the end-of-stream marker."""
+        """Give the end-of-stream marker; before that, where there was no batch, the schema."""
         sink, writer = self._opened()
         writer.close()
         return b"".join(self._without_schema(sink.take()))

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 
 from streamq.errors import BindError
-from streamq.sql.statements import Parameters
+from streamq.sql.statements import Parameters, check_parameters
 from streamq.wire.arrow import ArrowDecoder
 from streamq.wire.plain_size import plain_bytes
+
+_VALUES = (type(None), bool, int, float, str, bytes, bytearray, memoryview, date, time, timedelta, Decimal, UUID, np.ndarray)
+"""What a database in this program takes too."""
 
 
 def parameters_to_json(params: Parameters) -> dict[str, Any]:
@@ -22,15 +29,16 @@ def parameters_to_json(params: Parameters) -> dict[str, Any]:
     {'params': [7, 'x']}
 
     Raises:
-        BindError: a value has no Arrow type.
+        BindError: they are neither a sequence nor a mapping, or a value cannot be sent.
     """
+    check_parameters(params)
     if params is None:
         return {}
     named = isinstance(params, Mapping)
-    plain = dict(params) if isinstance(params, Mapping) else list(params)
+    plain = {str(name): value for name, value in params.items()} if isinstance(params, Mapping) else list(params)
     if _is_plain(plain):
         return {"params": plain}
-    values = params.items() if isinstance(params, Mapping) else ((str(number), value) for number, value in enumerate(params))
+    values = plain.items() if isinstance(plain, dict) else ((str(number), value) for number, value in enumerate(plain))
     columns = {name: _column(name, value) for name, value in values}
     sink = pa.BufferOutputStream()
     batch = pa.record_batch(columns)
@@ -77,20 +85,56 @@ def _only_row(stream: bytes, max_bytes: int) -> dict[str, Any]:
 def _is_plain(value: object) -> bool:
     """Tell whether JSON gives back exactly this value."""
     match value:
-        case None | bool() | int() | str():
-            return type(value) in (type(None), bool, int, str)
+        case None | bool():
+            return True
+        case int():
+            # Longer ones are no values of SQL, and not all are taken from JSON.
+            return type(value) is int and value.bit_length() <= 128
+        case str():
+            return type(value) is str and _is_text(value)
         case float():
             return type(value) is float and value - value == 0
         case list():
             return all(map(_is_plain, value))
         case dict():
-            return all(type(key) is str and _is_plain(item) for key, item in value.items())
+            return all(_is_plain(key) and isinstance(key, str) and _is_plain(item) for key, item in value.items())
         case _:
             return False
 
 
+def _is_text(value: str) -> bool:
+    """Tell whether a text is one: half of a surrogate pair is no character."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _column(name: str, value: object) -> pa.Array:
+    if (kind := _foreign(value)) is not None:
+        raise BindError(
+            f"a parameter of the Python type {_name(kind)} is no SQL value",
+            hint="pass numbers, strings, bytes, dates, times, Decimal, UUID, lists or dicts of these, or None",
+        )
+    if not _is_text(name):
+        raise BindError(f"there is no parameter {name!r}: half of a surrogate pair is no character")
     try:
         return pa.array([value])
-    except (pa.ArrowException, OverflowError) as error:
+    except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
         raise BindError(f"the parameter {name} cannot be sent to the service: {type(value).__name__} has no Arrow type ({error})") from None
+
+
+def _foreign(value: object) -> type | None:
+    """Give the type of a value, or of one in it, of which SQL has none, whatever Arrow makes of it; None if there is none."""
+    match value:
+        case list() | tuple():
+            return next(filter(None, map(_foreign, value)), None)
+        case dict():
+            return next(filter(None, map(_foreign, value.values())), None)
+        case _:
+            return None if isinstance(value, _VALUES) else type(value)
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import anyio
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 import pytest
@@ -110,6 +111,8 @@ PARAMETERS: list[tuple[str, Any, object]] = [
     ("SELECT ? AS a", [Decimal("1.50")], Decimal("1.50")),
     ("SELECT ? AS a", [b"\x00\xff"], b"\x00\xff"),
     ("SELECT ? AS a", [float("inf")], float("inf")),
+    ("SELECT ? AS a", [np.array([1, 2])], [1, 2]),
+    ("SELECT ?::VARCHAR AS a", [2**100], str(2**100)),
     ("SELECT NULL AS a", None, None),
 ]
 
@@ -120,6 +123,37 @@ async def test_parameters(db: streamq.Database, home: streamq.Database) -> None:
         table = await db.fetch(sql, params)
         assert table == await home.fetch(sql, params)
         assert table.column("a").to_pylist() == [answer]
+
+
+WRONG_PARAMETERS: list[tuple[str, Any, bool]] = [
+    ("SELECT ? AS a", "x", True),
+    ("SELECT ? AS a", b"x", True),
+    ("SELECT ? AS a", 5, True),
+    ("SELECT ? AS a", {5}, True),
+    ("SELECT ? AS a", [np.int64(5)], True),
+    ("SELECT ? AS a", [object()], True),
+    ("SELECT ? AS a", [{1, 2}], True),
+    ("SELECT $a AS a", {1: 5}, True),
+    ("SELECT $a AS a", {1: b"x"}, True),
+    ("SELECT $1 AS a", {1: 5}, True),
+    ("SELECT '\ud800' AS a", None, True),
+    ("SELECT ? AS a", ["\ud800"], False),
+    ("SELECT $a AS a", {"a": 1, "\ud800": 1}, False),
+    ("SELECT ? AS a", [10**5000], False),
+]
+"""The last say whether the text of the error is the same too."""
+
+
+async def test_wrong_parameters(db: streamq.Database, home: streamq.Database) -> None:
+    """What is no value is an error in the SQL, never one of what carries it."""
+    for sql, params, same in WRONG_PARAMETERS:
+        errors = []
+        for database in (home, db):
+            with pytest.raises(streamq.SqlError) as caught:
+                await database.fetch(sql, params)
+            errors.append(caught.value)
+        assert type(errors[0]) is type(errors[1])
+        assert not same or str(errors[0]) == str(errors[1])
 
 
 async def test_types(db: streamq.Database) -> None:
@@ -256,13 +290,14 @@ ROWS_OF_ALL_FORMS: list[tuple[Callable[[], object], int]] = [
 ]
 
 
-async def test_insert(db: streamq.Database) -> None:
+async def test_insert(db: streamq.Database, home: streamq.Database) -> None:
     """Rows of any form go in, and are counted."""
     for number, (make, count) in enumerate(ROWS_OF_ALL_FORMS):
         await db.execute(f"CREATE SOURCE events{number} (n BIGINT, at TIMESTAMP)")
         result = await db.insert(f"events{number}", make())
         assert (result.rows, result.first_offset, result.last_offset) == (count, 0, count - 1)
         assert (await db.fetch(f"SELECT count(*) AS c FROM events{number}")).to_pylist() == [{"c": count}]
+    assert await db.insert("events0", rows_in_steps()) == await home.insert("events0", rows_in_steps())
 
 
 WRONG_ROWS: list[tuple[str, Callable[[], object]]] = [
@@ -272,7 +307,10 @@ WRONG_ROWS: list[tuple[str, Callable[[], object]]] = [
     ("events", lambda: pa.table({"m": [1]})),
     ("events", lambda: 7),
     ("numbers", lambda: {"n": 1}),
+    ("events", lambda: [None, {"n": 1}]),
     ("nowhere", lambda: {"n": 1}),
+    (".", lambda: pa.table({"n": [1]})),
+    ("..", lambda: pa.table({"n": [1]})),
     ("nowhere", lambda: pa.table({"n": [1]})),
     ("events", lambda: rows_in_steps({"n": 1}, [{"n": 2}, {"n": 3}], {"n": "x"}, {"n": 5})),
     ("events", lambda: rows_in_steps({"n": 1}, pa.table({"m": [1]}))),
@@ -326,6 +364,10 @@ async def test_register(db: streamq.Database) -> None:
     await db.unregister("words")
     with pytest.raises(streamq.SourceError, match="words"):
         await db.unregister("words")
+    for name in ("", ".", "..", "a/b"):
+        assert not await db.cancel(name)
+        with pytest.raises(streamq.SourceError, match="there is no relation"):
+            await db.finish(name)
 
 
 # Continuous queries

@@ -148,6 +148,7 @@ def test_comments_tabs_and_unicode() -> None:
     ("text", "written"),
     [
         ("SELECT f($1,$2)||$3", "SELECT F($1, $2) || $3"),
+        ("SELECT ?::INT, ?::TEXT", "SELECT CAST(? AS INT), CAST(? AS TEXT)"),
         ("SELECT $a,$b", "SELECT $a, $b"),
         ("SELECT '$a',$b,\"$c\",$d -- $e,$f\n/* $g /* $h, */ $i */,$j", "SELECT '$a', $b, \"$c\", $d, $j"),
         ("SELECT $$a,$b$$,$c$it's $$ $c$,$d", "SELECT 'a,$b', 'it''s $$ ', $d"),

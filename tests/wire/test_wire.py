@@ -241,6 +241,9 @@ def test_parameters_in_very_many_batches() -> None:
 
 
 def test_a_parameter_without_a_type() -> None:
-    """It is refused here."""
+    """It is refused here, also within another."""
+    for value in (object(), [[1], [object()]], {"a": object()}):
+        with pytest.raises(streamq.BindError, match="Python type object is no SQL value"):
+            parameters_to_json([value])
     with pytest.raises(streamq.BindError, match="no Arrow type"):
-        parameters_to_json([object()])
+        parameters_to_json([2**200])
