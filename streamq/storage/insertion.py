@@ -1,6 +1,6 @@
 """Inserts that may have to wait: rows that have been converted, and are written as soon as there is room for them.
 
-Nothing here waits but `write`. Whoever can wait without a thread calls `attempt` again when it is notified.
+Nothing here waits but `write` and a `Writer`. Whoever can wait without a thread calls `attempt` again when it is notified.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from streamq.kernels.session import Interrupted
 from streamq.storage.rows import InsertResult
 
 Notify = Callable[[], object]
@@ -57,9 +58,35 @@ class Waiting:
 
 def write(insertion: Insertion) -> InsertResult:
     """Write rows, and keep the calling thread waiting while there is no room. Raises as `Insertion.attempt`."""
-    while True:
-        room = threading.Event()
-        result = insertion.attempt(room.set)
-        if result is not None:
-            return result
-        room.wait()
+    return Writer().write(insertion)
+
+
+class Writer:
+    """Writes rows, and keeps the calling thread waiting while there is no room, unless it is interrupted. One thread at a time writes."""
+
+    def __init__(self) -> None:
+        self._room = threading.Event()
+        self._interrupted = False
+
+    def write(self, insertion: Insertion) -> InsertResult:
+        """Write rows. Raises as `Insertion.attempt`.
+
+        Raises:
+            Interrupted: they wait for room, and were told to wait no longer.
+        """
+        while True:
+            room = self._room = threading.Event()
+            result = insertion.attempt(room.set)
+            if result is not None:
+                return result
+            # In this order, an interrupt sets the room that is waited for, or is seen.
+            if not self._interrupted:
+                room.wait()
+            if self._interrupted:
+                insertion.abandon(room.set)
+                raise Interrupted("the rows were not written")
+
+    def interrupt(self) -> None:
+        """Wait for room no longer, from now on. From any thread."""
+        self._interrupted = True
+        self._room.set()

@@ -1,4 +1,4 @@
-"""Late rows: found by the conditions that the plan has for them, counted, and handed on."""
+"""Late rows: found by the conditions that the plan has for them, counted, and handed on, as soon as there is room for them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from streamq.operators.base import Delta, Epoch
 from streamq.operators.deltas import values
 from streamq.plan.dataflow import INPUT, Dataflow, LateRows, Read
 from streamq.storage.feeds import WATERMARK
+from streamq.storage.insertion import Insertion, Writer
 
 
 class LateRowCounter:
-    """Looks through what the reads of a query get. With `into`, late rows are also given to that, by relation."""
+    """Looks through what the reads of a query get. With `into`, which converts them for a relation, late rows are also written there."""
 
-    __slots__ = ("_into", "_late", "_parameters", "_queries", "rows")
+    __slots__ = ("_into", "_late", "_parameters", "_queries", "_writer", "rows")
 
-    def __init__(self, dataflow: Dataflow, evaluator: Evaluator, into: Callable[[pa.RecordBatch], None] | None) -> None:
+    def __init__(self, dataflow: Dataflow, evaluator: Evaluator, into: Callable[[pa.RecordBatch], Insertion] | None) -> None:
         reads = {node.id: node for node in dataflow.nodes if isinstance(node, Read)}
         self._late = dataflow.late
         self._queries = [_prepared(evaluator, reads[late.node], late) for late in dataflow.late]
         self._parameters = dict(dataflow.parameters)
         self._into = into
+        self._writer = None if into is None else Writer()
         self.rows = 0
 
     def find(self, inputs: Mapping[str, Delta], epoch: Epoch) -> list[pa.RecordBatch]:
@@ -44,11 +46,17 @@ class LateRowCounter:
 
         Raises:
             SourceError, ResourceLimit: they cannot be written.
+            Interrupted: there was no room for them before `interrupt`.
         """
         for rows in found:
             self.rows += rows.num_rows
-            if self._into is not None:
-                self._into(rows)
+            if self._into is not None and self._writer is not None:
+                self._writer.write(self._into(rows))
+
+    def interrupt(self) -> None:
+        """Have late rows wait for room no longer, from now on. From any thread."""
+        if self._writer is not None:
+            self._writer.interrupt()
 
 
 def _prepared(evaluator: Evaluator, read: Read, late: LateRows) -> Prepared:

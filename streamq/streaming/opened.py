@@ -18,6 +18,7 @@ from streamq.operators.base import Operator, OperatorContext
 from streamq.plan.dataflow import Dataflow, Lookup, Node, Read, edges
 from streamq.storage.catalog import Catalog
 from streamq.storage.feeds import Bookmark, Feed, Wanted
+from streamq.storage.insertion import Insertion
 from streamq.storage.view import MaterializedView
 from streamq.storage.view_feed import ViewFeed
 from streamq.streaming.changelog import ChangeWriter
@@ -41,8 +42,8 @@ class OpenedQuery:
     """
 
     __slots__ = (
-        "_catalog", "_config", "_epoch_rows", "_evaluators", "_opened", "_session", "epochs", "feeds", "keeps", "pace", "partitions",
-        "planned", "writer",
+        "_catalog", "_config", "_epoch_rows", "_evaluators", "_late", "_opened", "_session", "epochs", "feeds", "keeps", "pace",
+        "partitions", "planned", "writer",
     )  # fmt: skip
 
     def __init__(
@@ -86,19 +87,24 @@ class OpenedQuery:
             self.pace = self._open_pace()
             self._open_evaluators()
             self._open_partitions()
-            late = LateRowCounter(self.planned.dataflow, self._evaluators[0], self._late_rows_into())
+            self._late = LateRowCounter(self.planned.dataflow, self._evaluators[0], self._late_rows_into())
             self.epochs = Epochs(
                 _bounded(self.planned.dataflow, self._config.max_state_bytes),
                 inlets,
                 self.partitions,
                 self.writer,
-                late,
+                self._late,
                 pace=self.pace,
                 epoch_rows=self._epoch_rows,
             )
             if saved is not None:
                 self.epochs.resume(saved)
             stack.pop_all()
+
+    def interrupt(self) -> None:
+        """Make an epoch that is computed now end soon, with an error. To be repeated until it has. From any thread."""
+        self.partitions.interrupt()
+        self._late.interrupt()
 
     def close(self) -> None:
         """Give everything back. Nothing of it may be in use."""
@@ -156,24 +162,24 @@ class OpenedQuery:
         def operator(node: Node, partition: int) -> Operator:
             return make(node, OperatorContext.of(node, nodes, evaluators[partition], parameters, partition))
 
-        self.partitions = LocalPartitions(dataflow, self.planned.partitions, operator, interrupt=self._interrupt)
+        self.partitions = LocalPartitions(dataflow, self.planned.partitions, operator, interrupt=self._interrupt_sql)
         self._opened.append(self.partitions)
 
-    def _interrupt(self) -> None:
+    def _interrupt_sql(self) -> None:
         for evaluator in self._evaluators:
             evaluator.interrupt()
 
-    def _late_rows_into(self) -> Callable[[pa.RecordBatch], None] | None:
+    def _late_rows_into(self) -> Callable[[pa.RecordBatch], Insertion] | None:
         name = self.planned.dataflow.continuous.late_rows_into
         if name is None:
             return None
         # Binding has checked that it has the user's columns; system columns are kept where it has them too.
         target = {column.lower() for column in self._catalog.relation(name).schema.names}
 
-        def insert(rows: pa.RecordBatch) -> None:
-            self._catalog.insert(name, rows.select([column for column in rows.schema.names if column.lower() in target]))
+        def insertion(rows: pa.RecordBatch) -> Insertion:
+            return self._catalog.insertion(name, rows.select([column for column in rows.schema.names if column.lower() in target]))
 
-        return insert
+        return insertion
 
 
 def _bounded(dataflow: Dataflow, max_state_bytes: int | None) -> Dataflow:

@@ -70,7 +70,7 @@ class ContinuousQuery(RunningQuery):
             [*opened.feeds, opened.pace],
             self._emit,
             every_s=dataflow.continuous.every_s,
-            interrupt=opened.partitions.interrupt,
+            interrupt=opened.interrupt,
             limiter=limiter,
         )
 

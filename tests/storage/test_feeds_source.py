@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq.errors import SourceError, StreamClosed
+from streamq.kernels.session import Interrupted
 from streamq.storage.commits import Commits
 from streamq.storage.feeds import WATERMARK, Start
+from streamq.storage.insertion import Writer
 from streamq.storage.source import PushedSource
 from streamq.storage.source_feed import SourceFeed
 from streamq.storage.source_options import SourceOptions
@@ -415,6 +417,29 @@ def test_a_thread_that_inserts_waits_for_the_reader() -> None:
     thread.join()
     assert found == list(range(200))
     assert most[0] <= 11
+
+
+def test_a_thread_that_waits_for_room_can_be_interrupted() -> None:
+    """Rows that wait when their writer is interrupted are not written, then or later."""
+    pushed = source(options=SourceOptions(retention_rows=10))
+    feed = pushed.follow(("id",))
+    pushed.insert(rows(20))
+    writer = Writer()
+    failures: list[Interrupted] = []
+
+    def insert() -> None:
+        try:
+            writer.write(pushed.insertion(rows(5, 20)))
+        except Interrupted as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=insert)
+    thread.start()
+    writer.interrupt()
+    thread.join()
+    feed.close()
+    assert len(failures) == 1
+    assert pushed.inserted == 20
 
 
 def test_followers_are_counted() -> None:

@@ -39,6 +39,11 @@ async def next_rows(stream: streamq.QueryBatchStream) -> list[Row]:
         return rows_of(await anext(stream))
 
 
+async def followed(db: streamq.Database) -> set[tuple[str, int | None, int]]:
+    """Tell of each relation how many rows it has had, and how many its slowest follower has not taken."""
+    return {(state.name, state.inserted, state.behind_rows) for state in (await db.statistics()).relations}
+
+
 async def all_rows(stream: streamq.QueryBatchStream) -> list[Row]:
     with anyio.fail_after(20):
         return [row async for batch in stream for row in rows_of(batch)]
@@ -200,6 +205,30 @@ async def test_late_rows_go_where_the_query_wants_them(db: streamq.Database) -> 
     async with db.query(sql) as stream:
         assert await all_rows(stream) == [(_at(60), 1), (_at(120), 1)]
     assert (await db.fetch("SELECT page FROM late")).to_pylist() == [{"page": "z"}]
+
+
+async def test_late_rows_that_wait_for_room_do_not_keep_their_query(db: streamq.Database) -> None:
+    """A query whose late rows find no room, as somebody follows them who does not read, is let go at once all the same."""
+    await db.execute(TIMED)
+    await db.execute("CREATE SOURCE late (ts TIMESTAMP, page VARCHAR) WITH (retention_rows = 1)")
+    sql = "SELECT window_end, count(*) AS n FROM TUMBLE(clicks, ts, INTERVAL '1' MINUTE) GROUP BY ALL EMIT CHANGES LATE ROWS INTO late"
+    async with anyio.create_task_group() as tasks, db.query("SELECT page FROM late EMIT CHANGES", epoch_rows=1):
+        stream = db.query(sql, epoch_rows=1)
+        await stream.start()
+        await db.insert("clicks", [{"ts": _at(600), "page": "in time"}, *[{"ts": _at(0), "page": "late"}] * 20])
+        with anyio.fail_after(20):
+            # Three are on their way to the reader, two are kept, and the next one waits, as do 14 of those that are to be looked at.
+            while not {("late", 5, 2), ("clicks", 21, 14)} <= await followed(db):
+                await checkpoint()
+        closed = anyio.Event()
+
+        async def close() -> None:
+            await stream.aclose()
+            closed.set()
+
+        tasks.start_soon(close)
+        with anyio.fail_after(20):
+            await closed.wait()
 
 
 async def test_late_rows_need_a_place_for_every_column(db: streamq.Database) -> None:
