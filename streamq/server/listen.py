@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import ssl
+import stat
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -26,6 +29,7 @@ BACKLOG = 1_024
 """Connections that wait to be taken: as many clients may come at once."""
 KEEP_ALIVE_S = 75.0
 """Longer than clients keep an idle connection, so that it is they who close it."""
+_OPEN_FILES = "/dev/fd"
 MOST_USER_TIMEOUT_MS, MOST_KEEP_IDLE_S = 2**31 - 1, 2**15 - 1
 """Linux takes no more."""
 
@@ -89,6 +93,7 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     insecure: bool = False,
     grace_s: float = 10.0,
+    leaving_s: float = LEAVING_S,
     until: Callable[[], Awaitable[object]] = anyio.sleep_forever,
     ready: Callable[[str], object] | None = None,
     task_status: anyio.abc.TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
@@ -98,7 +103,8 @@ async def serve(
     With `tls` (see `server_context`) it serves HTTPS. `insecure` lets other machines connect without it; without tokens nothing does.
 
     In the end no connection is taken any more, the queries that run have `grace_s` to complete, and what is left is ended: its clients get
-    ConnectionLost. `ready` and `task_status` are given the URL once clients can connect.
+    ConnectionLost. Connections on which a client takes nothing of that are broken off after another `leaving_s`. `ready` and `task_status`
+    are given the URL once clients can connect.
 
     Raises:
         ValueError: others than this machine could connect, see `check_reach`.
@@ -106,6 +112,7 @@ async def serve(
     service: Service = application.state.service
     check_reach(listener.getsockname()[0], has_tokens=service.tokens is not None, has_tls=tls is not None, insecure=insecure)
     url = url_of(listener, has_tls=tls is not None)
+    port = listener.getsockname()[1]
     stopping, ended = anyio.Event(), anyio.Event()
     server = anyio.CancelScope(shield=True)
     config = _config(listener, tls, grace_s)
@@ -133,9 +140,31 @@ async def serve(
                     stopping.set()
                     LOGGER.info("the service takes no more requests", extra={"event": "service_stopping", "running": service.running})
                     await service.drain(grace_s)
-                    with anyio.move_on_after(LEAVING_S):
+                    with anyio.move_on_after(leaving_s):
                         await ended.wait()
+                    if not ended.is_set():
+                        _break_off(port)
+                        with anyio.move_on_after(leaving_s):
+                            await ended.wait()
                 server.cancel()
+
+
+def _break_off(port: int) -> None:
+    """Break the connections off that this process has taken on a port. A server that is sending on one cannot be cancelled in the middle.
+
+    Servers tell nobody which connections they have: they are looked for among the open files, where the system lists these.
+    """
+    for name in os.listdir(_OPEN_FILES) if os.path.isdir(_OPEN_FILES) else ():
+        with suppress(OSError):  # it has just been closed
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                with socket.fromfd(int(name), socket.AF_INET, socket.SOCK_STREAM) as connection:
+                    _break_off_one(connection, port)
+
+
+def _break_off_one(connection: socket.socket, port: int) -> None:
+    match connection.getsockname():
+        case (_, taken_on, *_) if taken_on == port:
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _hypercorn() -> Callable[..., Awaitable[None]]:

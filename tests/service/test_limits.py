@@ -427,6 +427,22 @@ async def test_what_a_shutdown_waits_for_and_what_it_ends(home: streamq.Database
     assert (await home.fetch("SELECT n FROM pushed")).num_rows == 1
 
 
+async def test_a_client_that_takes_nothing_of_the_end(home: streamq.Database, numbers: None, caplog: pytest.LogCaptureFixture) -> None:
+    """Its connection is broken off, and the service ends as it would without it."""
+    stop = anyio.Event()
+    with anyio.fail_after(PATIENCE_S / 2):
+        async with anyio.create_task_group() as tasks:
+            run = partial(serve, app(home), listen("127.0.0.1", 0), grace_s=0.2, leaving_s=0.2, until=stop.wait)
+            client = await connected(await tasks.start(run), WIDE)
+            assert (await client.receive(100)).startswith(b"HTTP/1.1 200")
+            while not (await home.statistics()).channel_batches:
+                await checkpoint()
+            stop.set()
+        assert await home.queries() == ()
+        await client.aclose()
+    assert "Traceback" not in caplog.text
+
+
 async def test_who_is_told_that_it_listens_and_fails_ends_it(home: streamq.Database) -> None:
     """It does not go on without the one who waited for it."""
 
