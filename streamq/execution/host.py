@@ -34,7 +34,8 @@ from streamq.kernels.session import SharedSession, translate
 PLANNING_THREADS = 8
 """Binding, planning, inserts and merges of all queries share these; more would only take turns on the interpreter lock."""
 EPOCH_THREADS = 32
-"""So many continuous queries compute an epoch at once. Threads of their own, so that no insert waits for a long epoch."""
+"""So many continuous queries compute an epoch at once, besides those that write late rows. Threads of their own, so that no insert waits
+for a long epoch."""
 
 AnyQuery = TypeVar("AnyQuery", bound=RunningQuery)
 

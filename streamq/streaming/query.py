@@ -27,6 +27,9 @@ from streamq.streaming.records import EpochRecord
 from streamq.streaming.reports import continuous_statistics, relation_watermarks
 from streamq.streaming.snapshots import write_snapshot
 
+OWN_THREADS = 2
+"""A query that does not share the threads of the others has one for an epoch, and one for what is done with the epoch before."""
+
 
 @dataclass(frozen=True, slots=True)
 class ContinuousRequest:
@@ -59,7 +62,8 @@ class ContinuousQuery(RunningQuery):
         self.keeps = opened.keeps
         self._opened = opened
         self._pool = request.pool
-        self._limiter = limiter
+        # Late rows may have to wait for room that another query makes: that one must not wait for the thread in which they do.
+        self._limiter = limiter if dataflow.continuous.late_rows_into is None else anyio.CapacityLimiter(OWN_THREADS)
         self._send_empty = request.progress
         self._sent: list[Progress] = []
         self._unsent: list[tuple[pa.RecordBatch, Progress]] = []
@@ -71,7 +75,7 @@ class ContinuousQuery(RunningQuery):
             self._emit,
             every_s=dataflow.continuous.every_s,
             interrupt=opened.interrupt,
-            limiter=limiter,
+            limiter=self._limiter,
         )
 
     async def receive(self) -> pa.RecordBatch | None:

@@ -12,6 +12,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import streamq
+from streamq.engine import EmbeddedDatabase
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns, pytest.mark.usefixtures("no_residue")]
 Row = tuple[Any, ...]
@@ -207,19 +208,27 @@ async def test_late_rows_go_where_the_query_wants_them(db: streamq.Database) -> 
     assert (await db.fetch("SELECT page FROM late")).to_pylist() == [{"page": "z"}]
 
 
-async def test_late_rows_that_wait_for_room_do_not_keep_their_query(db: streamq.Database) -> None:
-    """A query whose late rows find no room, as somebody follows them who does not read, is let go at once all the same."""
+async def late_rows_without_room(db: streamq.Database) -> tuple[streamq.QueryBatchStream, streamq.QueryBatchStream]:
+    """Give a query that waits for room for its late rows, and the one that follows them and is not read."""
     await db.execute(TIMED)
     await db.execute("CREATE SOURCE late (ts TIMESTAMP, page VARCHAR) WITH (retention_rows = 1)")
+    follower = db.query("SELECT page FROM late EMIT CHANGES", epoch_rows=1)
+    await follower.start()
     sql = "SELECT window_end, count(*) AS n FROM TUMBLE(clicks, ts, INTERVAL '1' MINUTE) GROUP BY ALL EMIT CHANGES LATE ROWS INTO late"
-    async with anyio.create_task_group() as tasks, db.query("SELECT page FROM late EMIT CHANGES", epoch_rows=1):
-        stream = db.query(sql, epoch_rows=1)
-        await stream.start()
-        await db.insert("clicks", [{"ts": _at(600), "page": "in time"}, *[{"ts": _at(0), "page": "late"}] * 20])
-        with anyio.fail_after(20):
-            # Three are on their way to the reader, two are kept, and the next one waits, as do 14 of those that are to be looked at.
-            while not {("late", 5, 2), ("clicks", 21, 14)} <= await followed(db):
-                await checkpoint()
+    stream = db.query(sql, epoch_rows=1)
+    await stream.start()
+    await db.insert("clicks", [{"ts": _at(600), "page": "in time"}, *[{"ts": _at(0), "page": "late"}] * 20])
+    with anyio.fail_after(20):
+        # Three are on their way to the reader, two are kept, and the next one waits, as do 14 of those that are to be looked at.
+        while not {("late", 5, 2), ("clicks", 21, 14)} <= await followed(db):
+            await checkpoint()
+    return stream, follower
+
+
+async def test_late_rows_that_wait_for_room_do_not_keep_their_query(db: streamq.Database) -> None:
+    """A query whose late rows find no room, as somebody follows them who does not read, is let go at once all the same."""
+    stream, follower = await late_rows_without_room(db)
+    async with anyio.create_task_group() as tasks, follower:
         closed = anyio.Event()
 
         async def close() -> None:
@@ -229,6 +238,17 @@ async def test_late_rows_that_wait_for_room_do_not_keep_their_query(db: streamq.
         tasks.start_soon(close)
         with anyio.fail_after(20):
             await closed.wait()
+
+
+async def test_late_rows_that_wait_for_room_keep_no_thread_of_others() -> None:
+    """Those whose turn it is to make room can compute, were there but one thread for all."""
+    async with streamq.connect(executor="thread", workers=1) as db:
+        assert isinstance(db, EmbeddedDatabase)
+        db._host.epoch_limiter.total_tokens = 1
+        stream, follower = await late_rows_without_room(db)
+        async with follower, stream:
+            for _ in range(20):
+                assert await next_rows(follower) == [("late",)]
 
 
 async def test_late_rows_need_a_place_for_every_column(db: streamq.Database) -> None:
