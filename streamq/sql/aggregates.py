@@ -14,9 +14,9 @@ from sqlglot import exp, parse_one
 
 from streamq.sql.binder import BinderSession, BindFailed
 from streamq.sql.functions import function_name
-from streamq.sql.items import has_query
 from streamq.sql.logical import Call, Mean, Named
 from streamq.sql.text import name_sql, sql_of
+from streamq.sql.walks import holds
 
 ORDER_SENSITIVE = frozenset({"first", "last", "arbitrary", "any_value", "list", "array_agg", "string_agg", "group_concat", "listagg"})
 """Aggregates whose value depends on the order of the rows."""
@@ -92,26 +92,17 @@ def take_apart(node: exp.Expr) -> AggregateCall | None:
             part for value in node.args.values() for part in (value if isinstance(value, list) else [value]) if isinstance(part, exp.Expr)
         ]
     )
-    ordered = any(value.find(exp.Order) is not None for value in values)
+    ordered = any(holds(value, exp.Order) for value in values)
     distinct = any(isinstance(value, exp.Distinct) for value in values)
     flat = [part for value in values for part in (value.expressions if isinstance(value, exp.Distinct) else [value])]
     return AggregateCall(function, tuple(sql_of(part) for part in flat), distinct, ordered, condition)
 
 
-def say_function(call: Call, node: exp.Expr) -> Call:
-    """Say which function a call is, if it is `function(arguments) FILTER (WHERE condition)` and no more.
-
-    >>> from sqlglot import parse_one
-    >>> call = say_function(Call("n", "", (), ""), parse_one("count(*) FILTER (WHERE x > 1)", read="duckdb"))
-    >>> call.function, call.arguments, call.condition
-    ('count_star', (), 'x > 1')
-    """
-    apart = take_apart(node)
-    if apart is None or apart.ordered or has_query(node):
-        return call
+def _say_function(call: Call, apart: AggregateCall, written: str) -> Call:
+    """Say which function a call, `written` as SQL, is if it is `function(arguments) FILTER (WHERE condition)` and no more."""
     # What the parts do not say (a second ORDER BY, a frame, options of the function) would be missing here.
-    again = parse_one(apart.apply(apart.function, *apart.arguments, distinct=apart.distinct), read="duckdb")
-    if sql_of(again) != sql_of(node):
+    again = apart.apply(apart.function, *apart.arguments, distinct=apart.distinct)
+    if not _is_written(again, apart.function, written) and sql_of(parse_one(again, read="duckdb")) != written:
         return call
     function, arguments = _SYNONYMS.get(apart.function, apart.function), apart.arguments
     if function == "count" and arguments in ((), ("*",)):
@@ -120,21 +111,29 @@ def say_function(call: Call, node: exp.Expr) -> Call:
     return replace(call, function=function, arguments=arguments, distinct=distinct, condition=apart.condition)
 
 
+def _is_written(sql: str, function: str, written: str) -> bool:
+    """Tell whether the call of a function is written like this, whatever the case of the function's name."""
+    name, arguments = written[: len(function)], written[len(function) :]
+    return name.lower() == function and arguments == sql[len(function) :]
+
+
 def decompose(calls: Mapping[str, exp.Expr], session: BinderSession, inputs_sql: str, *, is_global: bool) -> tuple[Call, ...]:
-    """Give calls by their names, with the two phases of those that have them.
+    """Give calls without queries in them by their names, with the two phases of those that have them.
 
     `inputs_sql` is a SELECT of the block's inputs: DuckDB says by it of what types the arguments and both ways' results are.
     """
     apart = {name: call for name, node in calls.items() if (call := take_apart(node)) is not None and not call.ordered}
     arguments = {name: call.arguments[0] for name, call in apart.items() if call.function in ("avg", "mean") and call.arguments}
     types = _types(session, arguments, inputs_sql)
+    written = {name: sql_of(node) for name, node in calls.items()}
     two_phase = {
-        name: replace(merged, sql=sql_of(calls[name]))
+        name: replace(merged, sql=written[name])
         for name, call in apart.items()
         if (merged := _two_phase(name, call, types.get(name), is_global)) is not None
     }
-    whole = {name: Call(name, sql_of(node), (), "") for name, node in calls.items()}
-    return tuple((whole | _with_one_type(two_phase, session, inputs_sql)).values())
+    whole = {name: Call(name, sql, (), "") for name, sql in written.items()}
+    done = whole | _with_one_type(two_phase, session, inputs_sql)
+    return tuple(_say_function(call, apart[name], written[name]) if name in apart else call for name, call in done.items())
 
 
 def _types(session: BinderSession, expressions: Mapping[str, str], inputs_sql: str) -> dict[str, str]:

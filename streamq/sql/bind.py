@@ -47,7 +47,7 @@ from streamq.sql.statements import Select
 from streamq.sql.tables import map_tables, table_name, tables
 from streamq.sql.temporal import join_at_cut, keep_as_of_now
 from streamq.sql.text import identifier, sql_of
-from streamq.sql.walks import find_all
+from streamq.sql.walks import find_all, holds
 from streamq.sql.window_grammar import TimeWindow
 from streamq.sql.windows import rewrite_time_windows
 
@@ -91,16 +91,18 @@ class _Binding:
         tree = form.tree
         self._check_names(tree)
         rewritten = self._with_system_columns(self._expand(tree))
+        volatile = is_volatile(rewritten)
         described = self._bind_users_text(tree, rewritten, given.native)
         continuous = continuous_of(self.select, self.catalog)
+        clock = reads_clock(rewritten)
         if continuous is None:
-            timed = pin_clock(rewritten)
+            timed = pin_clock(rewritten) if clock else rewritten
         else:
             check_continuous(self.select, rewritten, described.schema.names)
             timed = ask_clock(rewritten)
             continuous = replace(continuous, reads_clock=asks_clock(timed))
             self.session.parameters[NOW] = datetime.now(UTC)
-        lowering = Lowering(self.session, self.catalog, planned_by, continuous, self.select)
+        lowering = Lowering(self.session, self.catalog, planned_by, continuous, self.select, volatile=volatile)
         plan = lowering.query(timed, {}, described.schema)
         if continuous is not None:
             check_late_columns(self.select, self.catalog, lowering.late_relations)
@@ -112,11 +114,11 @@ class _Binding:
             schema=described.schema,
             parameters=given.values,
             relations=frozenset(_relations(plan)),
-            volatile=is_volatile(rewritten),
+            volatile=volatile,
             options=self.select.options,
             continuous=continuous,
             # DuckDB may look at the value of one that is not only compared.
-            by_value=None if reads_clock(rewritten) else frozenset(dict(given.values).keys() - form.compared | planned_by.seen),
+            by_value=None if clock else frozenset(dict(given.values).keys() - form.compared | planned_by.seen),
         )
 
     # What may be named
@@ -173,7 +175,7 @@ class _Binding:
 
     def _expand(self, tree: exp.Expr, views: tuple[str, ...] = ()) -> exp.Expr:
         """Put the definitions of views in their place, and time windows into plain SQL."""
-        if tree.find(TimeWindow) is not None:
+        if holds(tree, TimeWindow):
             named = name_unnested_columns(cast(exp.Expression, tree))
             tree = rewrite_time_windows(expand_lateral_aliases(named, self._columns_of), self._watermark_column)
         return map_tables(join_at_cut(tree), lambda table, _ctes: self._expand_view(table, views))
@@ -239,9 +241,10 @@ class _Binding:
 
     def _is_plain(self, tree: exp.Expr, rewritten: exp.Expr) -> bool:
         """Tell whether the user's text can be given to DuckDB as it is, so that places in it are exact."""
-        if rewritten.find(exp.Table, bfs=False) is None or any(t.db == SYSTEM_TABLES for t in find_all(rewritten, exp.Table)):
+        read = find_all(rewritten, exp.Table)
+        if not read or any(table.db == SYSTEM_TABLES for table in read):
             return False
-        return tree.find(TimeWindow) is None and self.session.is_one_select(self.select.sql)
+        return not holds(tree, TimeWindow) and self.session.is_one_select(self.select.sql)
 
     def _explain(self, failure: BindFailed, rewritten: exp.Expr) -> SqlError:
         error = bind_error(failure.complaint, self.select.sql, failure.sql)

@@ -20,6 +20,7 @@ from streamq.sql.over import break_ties, inline_named_windows, partitions
 from streamq.sql.ranks import bound_on_rank, have_one_ranking, is_rank
 from streamq.sql.sources import conjuncts
 from streamq.sql.text import column, name_sql, sql_of
+from streamq.sql.walks import holds
 
 if TYPE_CHECKING:
     from streamq.sql.ctes import CteScope
@@ -82,8 +83,9 @@ class _Builder(Grouping):
             self._break_order_ties(order, outputs, columns, distinct)
         items = [*self.items, *hidden]
         later = [item.over for item in items if item.over is not None] + ([qualify_ast] if qualify_ast is not None else [])
-        ranking = have_one_ranking(later)
-        for node in later:
+        windowed = [node for node in later if holds(node, exp.Window)]
+        ranking = have_one_ranking(windowed)
+        for node in windowed:
             break_ties(node, columns)
         block = self._assemble(where_ast, having_ast, qualify_ast, items, len(hidden), tuple(order), limit, offset, later)
         return self._with_ranks(block, qualify_ast) if ranking else block
@@ -128,7 +130,7 @@ class _Builder(Grouping):
             having=sql_of(having) if having is not None else None,
             items=tuple(Named(sql_of(_present(item.over)), item.name) for item in items),
             hidden=hidden,
-            partition_by=tuple(partition for node in later for partition in partitions(node)),
+            partition_by=tuple(partition for node in later if holds(node, exp.Window) for partition in partitions(node)),
             qualify=sql_of(qualify) if qualify is not None else None,
             distinct=bool(self.select.args.get("distinct")),
             order=order,
@@ -137,7 +139,7 @@ class _Builder(Grouping):
             schema=self.schema,
             input_subqueries=self.subqueries.leaves_in(early),
             output_subqueries=self.subqueries.leaves_in(later),
-            unnests=self.sources.unnests or any(node.find(exp.Explode) for node in self.inputs),
+            unnests=self.sources.unnests or any(holds(node, exp.Explode) for node in self.inputs),
             aliases=self.sources.aliases(),
             laterals=self.sources.laterals(),
             entangled=self.sources.entangled() or self._correlation(inputs, where),
@@ -174,7 +176,7 @@ class _Builder(Grouping):
     def _aliased_items(self) -> Iterator[str | None]:
         """Give the explicit alias of every item, in order; None stands for what a star gave."""
         if any(
-            isinstance(p, exp.Star) or p.find(exp.Columns) or (isinstance(p, exp.Column) and p.is_star) for p in self.select.expressions
+            isinstance(p, exp.Star) or holds(p, exp.Columns) or (isinstance(p, exp.Column) and p.is_star) for p in self.select.expressions
         ):
             aliases = first_by((node, alias) for alias, node in self.aliases.items())
             yield from (aliases.get(item.resolved) for item in self.items)

@@ -13,6 +13,7 @@ from sqlglot import exp
 
 from streamq.errors import UnsupportedError
 from streamq.sql.dialect import StreamqParser
+from streamq.sql.walks import children
 
 MAX_TOKENS = 50_000
 """How many tokens a statement may have."""
@@ -111,5 +112,5 @@ def _measure(ast: exp.Expr) -> tuple[int, int]:
         in_chain = isinstance(node, exp.Binary | exp.SetOperation)
         below = (depth, terms + 1) if in_chain else (depth + 1, 0)
         deepest, longest = max(deepest, depth), max(longest, below[1])
-        pending.extend((child, *below) for child in node.iter_expressions())
+        pending.extend([(child, *below) for child in children(node)])
     return deepest, longest

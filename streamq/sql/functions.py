@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from streamq.sql.dialect import StreamqGenerator
 from streamq.sql.text import sql_of
-from streamq.sql.walks import find_all, parts
+from streamq.sql.walks import find_all, holds, parts
 
 VOLATILE = frozenset(
     """
@@ -42,6 +42,8 @@ def function_name(node: exp.Expr) -> str:
         return node.name.lower()
     if not isinstance(node, exp.Func) or isinstance(node, _OPERATORS):
         return ""
+    if isinstance(node, exp.Array) and not holds(node, exp.Query):
+        return ""  # [a, b]
     if (name := _FIXED_NAMES.get(type(node))) is not None:
         return name
     sql = sql_of(node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp, parse_one
 
-from streamq.sql.aggregates import ORDER_SENSITIVE, decompose, say_function
+from streamq.sql.aggregates import ORDER_SENSITIVE, decompose
 from streamq.sql.binder import BindFailed
 from streamq.sql.closing import window_ends
 from streamq.sql.columns import NotLowered
@@ -14,6 +14,7 @@ from streamq.sql.logical import Call, Leaf, Named
 from streamq.sql.render import render_inputs
 from streamq.sql.resolution import Resolution
 from streamq.sql.text import column, identifier, name_sql, sql_of
+from streamq.sql.walks import holds
 from streamq.sql.window_bounds import bound_mark
 
 
@@ -54,7 +55,7 @@ class Grouping(Resolution):
             raise NotLowered("grouping sets")
         if group.args.get("all"):
             items = [item for item in self.items if not self._has_aggregate(item.resolved)]
-            if any(item.resolved.find(exp.Window) or not item.resolved.find(exp.Column) for item in items):
+            if any(holds(item.resolved, exp.Window) or not holds(item.resolved, exp.Column) for item in items):
                 raise NotLowered("GROUP BY ALL over windows or constants")
             return [(bare(item.resolved), item.name) for item in items]
         nodes = []
@@ -68,7 +69,7 @@ class Grouping(Resolution):
                 continue
             key = bare(self._resolve(node))
             nodes.append((key, stems.get(key, "key")))
-        if any(self._has_aggregate(node) or node.find(exp.Window) for node, _ in nodes):
+        if any(self._has_aggregate(node) or holds(node, exp.Window) for node, _ in nodes):
             raise NotLowered("aggregate as a key")
         return nodes
 
@@ -166,8 +167,7 @@ class Grouping(Resolution):
         inputs_sql = self._typed_inputs(leaves, from_sql, inputs)
         plain = {name: node for node, name in self.calls.items() if not has_query(node)}
         done = {call.name: call for call in decompose(plain, self.low.session, inputs_sql, is_global=not self.keys)}
-        calls = ((node, done.get(name) or Call(name, sql_of(node), (), "")) for node, name in self.calls.items())
-        return tuple(say_function(call, node) for node, call in calls)
+        return tuple(done.get(name) or Call(name, sql_of(node), (), "") for node, name in self.calls.items())
 
     def _typed_inputs(self, leaves: tuple[Leaf, ...], from_sql: str, inputs: tuple[Named, ...]) -> str:
         """Write a SELECT that has the inputs' names and types."""

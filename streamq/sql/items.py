@@ -10,7 +10,7 @@ from typing import TypeVar
 from sqlglot import exp
 
 from streamq.sql.marks import keep_marks
-from streamq.sql.walks import parts
+from streamq.sql.walks import children, holds, parts
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -91,7 +91,7 @@ def outside_queries(node: exp.Expr) -> Iterator[exp.Expr]:
 
 
 def has_query(node: exp.Expr) -> bool:
-    return node.find(exp.Query) is not None
+    return holds(node, exp.Query)
 
 
 def rewrite_topmost(node: exp.Expr, replace: Callable[[exp.Expr], exp.Expr | None]) -> exp.Expr:
@@ -117,7 +117,7 @@ def rewrite_parts(node: exp.Expr, replace: Callable[[exp.Expr], exp.Expr | None]
             made[id(part)] = found
             continue
         kept.append(part)
-        pending.extend(part.iter_expressions(reverse=True))
+        pending.extend(reversed(children(part)))
     for part in reversed(kept):
         made[id(part)] = _with_parts(part, made)
     return made[id(node)]

@@ -51,6 +51,8 @@ class Lowering:
     continuous: Continuous | None
     select: Select | None
     """The statement, for the places of errors in it."""
+    volatile: bool
+    """Some part of the query may be volatile."""
     late_relations: set[str]
     """The relations whose late rows some block drops."""
     _numbers: count[int]
@@ -62,12 +64,15 @@ class Lowering:
         planned_by: PlannedBy,
         continuous: Continuous | None = None,
         select: Select | None = None,
+        *,
+        volatile: bool = True,
     ) -> None:
         self.session = session
         self.catalog = catalog
         self.planned_by = planned_by
         self.continuous = continuous
         self.select = select
+        self.volatile = volatile
         self.late_relations = set()
         self._numbers = count(1)
 
@@ -111,7 +116,7 @@ class Lowering:
         return plan
 
     def _lower(self, node: exp.Expr, ctes: CteScope, schema: pa.Schema) -> Query:
-        if is_volatile(node):
+        if self.volatile and is_volatile(node):
             raise NotLowered("volatile function")
         if carries_collation(node):
             raise NotLowered("COLLATE")

@@ -11,7 +11,7 @@ from streamq.errors import BindError
 from streamq.sql.diagnostics import find_word
 from streamq.sql.positions import place
 from streamq.sql.statements import Select, check_parameters
-from streamq.sql.walks import find_all
+from streamq.sql.walks import find_all, holds
 
 MOST = 65_535
 """The highest number of a parameter."""
@@ -114,6 +114,8 @@ def parameter_form(select: Select) -> ParameterForm:
     Raises:
         BindError: they are of several kinds, or have a number that is none.
     """
+    if not holds(select.ast, exp.Placeholder, exp.Parameter):
+        return ParameterForm(select, select.ast, (), 0, frozenset(), frozenset())
     tree = _number_anonymous(select.ast)
     found = find_all(tree, exp.Placeholder, exp.Parameter)
     names = {_name(node) for node in found}
@@ -132,7 +134,7 @@ def _form(select: Select, tree: exp.Expr, numbers: Mapping[str, int]) -> Paramet
     def replace(node: exp.Expr) -> exp.Expr:
         return exp.Placeholder(this=f"p{numbers[_name(node)]}") if isinstance(node, exp.Placeholder | exp.Parameter) else node
 
-    numbered = tree.transform(replace) if numbers else tree
+    numbered = tree.transform(replace)
     placed = find_all(numbered, exp.Placeholder)
     compared = {node.name for node in placed} - {node.name for node in placed if not _is_compared(node)}
     names = tuple(name for name in numbers if not name.isdigit())

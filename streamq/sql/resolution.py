@@ -17,7 +17,7 @@ from streamq.sql.logical import Leaf, SessionRows
 from streamq.sql.sources import Sources, add_session_columns, read_from
 from streamq.sql.subqueries import Subqueries
 from streamq.sql.text import unique_names
-from streamq.sql.walks import find_all
+from streamq.sql.walks import holds
 
 if TYPE_CHECKING:
     from streamq.sql.ctes import CteScope
@@ -54,7 +54,7 @@ class Resolution:
         if not alias_first:
             return self.scope.resolve(node, self._alias)
         # Inside an aggregate a name is a column; outside, an alias unless a grouping column has the name.
-        inner = node.transform(lambda part: self.scope.resolve(part, self._alias) if self._is_aggregate(part) else part, copy=False)
+        inner = node.transform(lambda part: self.scope.resolve(part, self._alias) if self._is_aggregate(part) else part)
         return self.scope.resolve(inner, self._alias, self._alias_over_ungrouped)
 
     def _alias(self, name: str) -> exp.Expr | None:
@@ -104,7 +104,7 @@ class Resolution:
 
     def _input(self, node: exp.Expr, stem: str = "value") -> str:
         if node not in self.inputs:
-            if node.find(exp.Explode) is not None:
+            if holds(node, exp.Explode):
                 self._check_unnest(node)
             stem = node.name if isinstance(node, exp.Column) else stem
             self.inputs[node] = self.names.give(stem, node)
@@ -118,7 +118,7 @@ class Resolution:
 
     @cached_property
     def _has_windows(self) -> bool:
-        return any(find_all(item.resolved, exp.Window) for item in self.items)
+        return any(holds(item.resolved, exp.Window) for item in self.items)
 
     def _leaves(self) -> Iterator[tuple[Leaf, str]]:
         return zip(self.sources.leaves, self.sources.aliases(), strict=True)

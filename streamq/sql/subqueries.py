@@ -14,7 +14,7 @@ from streamq.sql.items import rewrite_parts
 from streamq.sql.logical import Derived, Leaf, Scan
 from streamq.sql.tables import leaf_table, map_tables, table_name
 from streamq.sql.text import identifier
-from streamq.sql.walks import find_all
+from streamq.sql.walks import find_all, holds
 from streamq.sql.window_bounds import timed_of
 
 if TYPE_CHECKING:
@@ -33,24 +33,29 @@ class Subqueries:
     ctes: CteScope
     leaves: dict[str, Leaf] = field(default_factory=dict)
     outer_words: set[str] = field(default_factory=set)
+    _has_correlated: bool = False
 
     def bind(self, node: exp.Expr) -> exp.Expr:
-        """Give a copy of an expression whose subqueries read leaves.
+        """Give an expression whose subqueries read leaves: itself, if it has none.
 
         Raises:
             NotLowered: a correlated subquery that cannot be kept as text.
         """
+        if not holds(node, exp.Query):
+            return node
         return rewrite_parts(node, lambda part: self._bind_query(part) if isinstance(part, exp.Select | exp.SetOperation) else None)
 
     def is_correlated(self, node: exp.Expr) -> bool:
         """Tell whether an expression contains a correlated subquery."""
-        return any(part.meta_get(_CORRELATED) for part in find_all(node, exp.Query))
+        return self._has_correlated and any(part.meta_get(_CORRELATED) for part in find_all(node, exp.Query))
 
     def all_leaves(self) -> tuple[Leaf, ...]:
         return tuple(self.leaves.values())
 
     def leaves_in(self, nodes: Iterable[exp.Expr]) -> tuple[Leaf, ...]:
         """Give the leaves that some expressions read."""
+        if not self.leaves:
+            return ()
         names = {table.name for node in nodes for query in find_all(node, exp.Query) for table in find_all(query, exp.Table)}
         return tuple(leaf for name, leaf in self.leaves.items() if name in names)
 
@@ -72,6 +77,7 @@ class Subqueries:
         self.outer_words |= words
         copy = map_tables(node, lambda table, _visible: self._leaf(table))
         copy.meta[_CORRELATED] = True
+        self._has_correlated = True
         return copy
 
     def _leaf(self, table: exp.Table) -> exp.Expr | None:

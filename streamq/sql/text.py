@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import count
@@ -12,7 +11,6 @@ from sqlglot import exp
 
 from streamq.sql.dialect import generate
 
-_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*\Z", re.IGNORECASE)
 _RESERVED = frozenset(
     """
     all analyse analyze and anti any array as asc asof asymmetric at authorization between bigint binary bit boolean both by case
@@ -47,7 +45,7 @@ def name_sql(name: str) -> str:
 
 
 def _needs_quotes(name: str) -> bool:
-    return not _PLAIN_NAME.match(name) or name.lower() in _RESERVED
+    return not (name.isascii() and name.isidentifier()) or name.lower() in _RESERVED
 
 
 def column(name: str, table: str | None = None) -> exp.Column:

@@ -28,6 +28,22 @@ def parts(node: exp.Expr, *, into_queries: bool = True) -> list[exp.Expr]:
     return found
 
 
+def children(node: exp.Expr) -> list[exp.Expr]:
+    """List the nodes right below a node."""
+    found: list[exp.Expr] = []
+    for value in node.args.values():
+        if isinstance(value, exp.Expr):
+            found.append(value)
+        elif isinstance(value, list):
+            found.extend([each for each in value if isinstance(each, exp.Expr)])
+    return found
+
+
+def holds(node: exp.Expr, *kinds: type[exp.Expr]) -> bool:
+    """Tell whether a tree has a node of some kinds."""
+    return any(isinstance(part, kinds) for part in parts(node))
+
+
 def find_all(node: exp.Expr, *kinds: type[_Node]) -> list[_Node]:
     """List the nodes of some kinds in a tree, level by level."""
     return [part for part in parts(node) if isinstance(part, kinds)]
