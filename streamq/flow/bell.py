@@ -54,8 +54,11 @@ class Bell:
                 await self._waiting.wait()
             finally:
                 self._waiting = None
-        rung, self._rung = self._rung, False
-        return rung
+        if not self._rung:
+            return False
+        # Only once it was seen: a ring that comes in between is not forgotten.
+        self._rung = False
+        return True
 
     def answer(self, call: Callable[[], None] | None) -> bool:
         """Wait without a task: the next ring calls `call()`, once, in the event loop. A bell that has been rung since the last wait gives
