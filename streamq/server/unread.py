@@ -44,19 +44,24 @@ class _Reading:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass a part of the answer on; before the last one all of the request is read."""
-        if not self._unread or message["type"] != "http.response.body" or message.get("more_body", False):
+        """Pass a part of the answer on, and read on meanwhile; before the last part all of the request is read."""
+        if not self._unread:
             await self._send(message)
             return
-        await self._send({**message, "more_body": True})
-        with anyio.move_on_after(LINGER_S):
-            while self._unread:
-                await self.receive()
+        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        all_read = anyio.Event()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._discard)
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            tasks.start_soon(self._discard, all_read)
+            # A server that finds that the client has left may wait to say so, behind all that is not read.
+            await self._send({**message, "more_body": True} if is_last else message)
+            if is_last:
+                with anyio.move_on_after(LINGER_S):
+                    await all_read.wait()
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             tasks.cancel_scope.cancel()
 
-    async def _discard(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    async def _discard(self, all_read: anyio.Event) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            if not self._unread:
+                all_read.set()
+        all_read.set()
