@@ -166,6 +166,8 @@ class ContinuousQuery(RunningQuery):
             self._asleep = self._coordinator.sleep(self._wake)
             if self._asleep:
                 return
+        # The reader may be long in taking what is left.
+        self._coordinator.end()
 
     async def _close(self) -> None:
         self._coordinator.end()  # which may not have begun to run

@@ -206,6 +206,17 @@ async def test_a_query_that_has_ended_has_no_snapshot(db: streamq.Database, tmp_
     assert os.listdir(tmp_path) == []
 
 
+async def test_a_query_that_waits_for_its_reader_after_the_last_epoch_has_no_snapshot(db: streamq.Database, tmp_path: Path) -> None:
+    """Who asks for one is told so, and does not wait until all has been read."""
+    await db.insert("orders", FIRST)
+    await db.finish("orders")
+    async with db.query(TOTALS) as stream:
+        with pytest.raises(streamq.StreamClosed):
+            while True:  # before the last epoch there still is one
+                await snapshot(db, stream, tmp_path / "s")
+        assert len(await next_rows(stream)) == 2
+
+
 async def _started(stream: streamq.QueryBatchStream) -> streamq.QueryBatchStream:
     await stream.start()
     return stream
