@@ -127,7 +127,7 @@ class QueryHost:
         query.started()
         self._queries[query.id] = query
         self._totals.query_started(query.id, query.statistics)
-        query.launch(self._tasks)
+        query.launch(self._tasks, self._totals.batch_taken)
         return query
 
     async def cancel(self, query_id: str) -> bool:

@@ -23,7 +23,7 @@ from streamq.execution.events import emit_query_started
 from streamq.execution.jobs import WorkerPool
 from streamq.execution.output import ReaderOutput
 from streamq.execution.stages import PlanContext, PlanRun
-from streamq.execution.statistics import ContinuousStatistics, Outcome, QueryStatistics, ScanStatistics, Waits
+from streamq.execution.statistics import ContinuousStatistics, Outcome, QueryStatistics, ScanStatistics, TakenLate, Waits
 from streamq.flow.channel import ByteBudget, Channel
 from streamq.flow.latch import Latch
 from streamq.plan.dataflow import Changelog
@@ -58,7 +58,7 @@ class RunningQuery(ABC):
     """
 
     __slots__ = (
-        "_asleep", "_cancelled", "_deadline", "_ended", "_finished", "_on_end", "_scope", "_started", "_tasks", "_timeout_s",
+        "_asleep", "_cancelled", "_deadline", "_ended", "_finished", "_on_end", "_on_late", "_scope", "_started", "_tasks", "_timeout_s",
         "batches_out", "changelog", "channel", "error", "first_batch_s", "id", "keeps", "key", "outcome", "rows_out", "schema", "sql",
         "started_at",
     )  # fmt: skip
@@ -84,6 +84,7 @@ class RunningQuery(ABC):
         self._on_end = on_end
         self._deadline = deadline
         self._tasks: anyio.abc.TaskGroup
+        self._on_late: OnLate
         self._scope: anyio.CancelScope | None = None
         self._asleep = False
         self._cancelled: StreamqError | None = None
@@ -119,9 +120,10 @@ class RunningQuery(ABC):
         """Give what a query that failed would still have sent, had its reader been faster."""
         return ()
 
-    def launch(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Start the query's task in the scope that owns it."""
+    def launch(self, tasks: anyio.abc.TaskGroup, on_late: OnLate) -> None:
+        """Start the query's task in the scope that owns it. `on_late` is told of every batch that the reader takes after the end."""
         self._tasks = tasks
+        self._on_late = on_late
         self._run_on()
 
     async def run(self) -> None:
@@ -155,16 +157,24 @@ class RunningQuery(ABC):
         Raises:
             QueryError, SourceError: the query did not complete.
         """
+        bytes_before = self.channel.bytes_taken
         batch = await self.channel.receive()
         if batch is None:
             # Whoever has read a query to its end finds nothing of it left.
             await self.wait_ended()
         else:
-            if self.first_batch_s is None:
-                self.first_batch_s = time.monotonic() - self._started
-            self.rows_out += batch.num_rows
-            self.batches_out += 1
+            self._count(batch.num_rows, self.channel.bytes_taken - bytes_before)
         return batch
+
+    def _count(self, rows: int, bytes: int) -> None:
+        """Count a batch that the reader has taken."""
+        is_first = self.first_batch_s is None
+        if self.first_batch_s is None:
+            self.first_batch_s = time.monotonic() - self._started
+        self.rows_out += rows
+        self.batches_out += 1
+        if self._ended.is_set:
+            self._on_late(TakenLate(self.statistics().kind, rows, bytes, self.first_batch_s if is_first else None))
 
     def answer(self, call: Callable[[], None] | None) -> bool:
         """Wait for what the reader gets next without a task, where that may take long: see `Channel.answer`."""
@@ -272,6 +282,7 @@ class RunningQuery(ABC):
 
 OnEnd = Callable[[RunningQuery], None]
 """Told once when a query has ended."""
+OnLate = Callable[[TakenLate], None]
 
 
 @dataclass(frozen=True, slots=True)

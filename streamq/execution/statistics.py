@@ -140,6 +140,16 @@ class ContinuousStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenLate:
+    """A batch that the reader of a query has taken after the query's end. `first_batch_s` is there if it was the reader's first one."""
+
+    kind: QueryKind
+    rows: int
+    bytes: int
+    first_batch_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class QueryStatistics:
     """One query, now or at its end.
 

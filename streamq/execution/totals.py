@@ -23,6 +23,7 @@ from streamq.execution.statistics import (
     QueryTotals,
     RelationStatistics,
     ResourceStatistics,
+    TakenLate,
     Waits,
 )
 
@@ -60,6 +61,12 @@ class Totals:
             durations = self._durations[kind]
             durations[statistics.outcome] = durations[statistics.outcome].counting(statistics.elapsed_s)
             self._ended[kind] += _Sums.of(statistics)
+
+    def batch_taken(self, taken: TakenLate) -> None:
+        """Count a batch that was left of a query when it ended: its last statistics do not have it."""
+        first = NO_QUERIES if taken.first_batch_s is None else NO_QUERIES.counting(taken.first_batch_s)
+        with self._lock:
+            self._ended[taken.kind] += _Sums(rows_out=taken.rows, bytes_out=taken.bytes, batches_out=1, first_batch_s=first)
 
     def stream_dropped(self) -> None:
         """Count a stream whose last reference went before it was closed. Its query still ends (as `cancelled`)."""

@@ -207,6 +207,19 @@ async def test_a_failing_expression_is_a_data_error_that_names_the_shard(db: str
         await db.fetch(f"SELECT n // (n - {ROWS - 1}) AS q FROM numbers")
 
 
+async def test_what_a_reader_takes_after_a_failure_is_in_the_totals(db: streamq.Database) -> None:
+    """A query that has failed gives what was sent before: that is counted as it is taken, once."""
+    before = (await db.statistics()).kinds["snapshot"]
+    async with db.query(f"SELECT n // (n - {ROWS - 10}) AS q FROM numbers WHERE n % 10 = 0") as stream:
+        await wait_until_idle(db)
+        with pytest.raises(streamq.DataError):
+            await stream.read_all()
+        query, after = await stream.statistics(), (await db.statistics()).kinds["snapshot"]
+    totals = (after.rows_out - before.rows_out, after.bytes_out - before.bytes_out, after.batches_out - before.batches_out)
+    assert totals == (query.rows_out, query.bytes_out, query.batches_out)
+    assert after.first_batch_s.count - before.first_batch_s.count == (query.first_batch_s is not None)
+
+
 async def test_wrong_sql_is_raised_where_the_query_starts(db: streamq.Database) -> None:
     """`query()` stores its arguments; the start raises, with a position, before any task exists."""
     stream = db.query("SELECT n, nosuch FROM numbers")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from streamq.execution.histogram import NO_QUERIES
-from streamq.execution.statistics import OUTCOMES, Outcome, QueryStatistics, ScanStatistics, Waits
+from streamq.execution.statistics import OUTCOMES, Outcome, QueryStatistics, ScanStatistics, TakenLate, Waits
 from streamq.execution.totals import Totals
 
 SCAN = ScanStatistics(
@@ -80,6 +80,14 @@ def test_the_end_of_a_query_changes_no_total(totals: Totals) -> None:
     assert replace(before, kinds=after.kinds, **gauges) == after
     kinds = (before.kinds["snapshot"], after.kinds["snapshot"])
     assert replace(kinds[0], running=0, durations_s=kinds[1].durations_s) == kinds[1]
+
+
+def test_what_is_taken_after_the_end_counts_too(totals: Totals) -> None:
+    """A batch that waited when its query ended is in the totals from when its reader takes it on."""
+    totals.query_ended(ended("q1", "failed"))
+    totals.batch_taken(TakenLate("snapshot", rows=5, bytes=40, first_batch_s=None))
+    snapshot = totals.snapshot()
+    assert (snapshot.rows_out, snapshot.bytes_out, snapshot.kinds["snapshot"].batches_out, snapshot.first_batch_s.count) == (15, 120, 3, 1)
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)

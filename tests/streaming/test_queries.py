@@ -50,6 +50,13 @@ async def all_rows(stream: streamq.QueryBatchStream) -> list[Row]:
         return [row async for batch in stream for row in rows_of(batch)]
 
 
+def assert_totals_are_those_of(query: streamq.QueryStatistics, database: streamq.DatabaseStatistics) -> None:
+    """Of its only query a database has handed out what that has, be it before or after its end, and had one first batch."""
+    handed = (query.rows_out, query.bytes_out, query.batches_out)
+    totals = database.kinds[query.kind]
+    assert (totals.rows_out, totals.bytes_out, totals.batches_out, totals.first_batch_s.count) == (*handed, 1)
+
+
 async def wait_until_idle(db: streamq.Database) -> None:
     with anyio.fail_after(20):
         while await db.queries():
@@ -343,6 +350,7 @@ async def test_an_error_comes_behind_the_epochs_before(db: streamq.Database, eve
         assert counts == ([1, 5] if every else [4, 5])
         with pytest.raises(streamq.DataError):
             await anext(stream)
+        assert_totals_are_those_of(await stream.statistics(), await db.statistics())
 
 
 async def test_a_failed_query_holds_nothing_up(db: streamq.Database) -> None:
