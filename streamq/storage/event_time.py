@@ -26,12 +26,11 @@ def event_time(name: str, schema: pa.Schema, watermark: str) -> tuple[str, str]:
     times = [field for field in schema if pa.types.is_timestamp(field.type)]
     with private_session() as con:
         for field in () if _binds(con, f"SELECT ({watermark})") else times:
-            con.register("one column", pa.schema([field]).empty_table())
             try:
-                bound = con.sql(f"SELECT ({watermark}) FROM {identifier('one column')}")
+                kind = _type_over(con, field, watermark)
             except duckdb.Error:
                 continue
-            if str(bound.types[0]).startswith("TIMESTAMP"):
+            if kind.startswith("TIMESTAMP"):
                 return field.name, watermark
     columns = ", ".join(field.name for field in times) or "there are none"
     raise BindError(
@@ -62,6 +61,14 @@ def _binds(con: duckdb.DuckDBPyConnection, sql: str) -> bool:
     return True
 
 
+def _type_over(con: duckdb.DuckDBPyConnection, column: pa.Field, watermark: str) -> str:
+    """Give the type of what an expression makes of a value of a column, and of nothing else."""
+    con.register("one column", pa.schema([column]).empty_table())
+    # Where rows are chosen, DuckDB accepts nothing that is made of several of them.
+    con.sql(f"SELECT 1 FROM {identifier('one column')} WHERE ({watermark}) IS NULL")
+    return str(con.sql(f"SELECT ({watermark}) FROM {identifier('one column')}").types[0])
+
+
 def _check_free(name: str, schema: pa.Schema, sql: str | None) -> None:
     if WATERMARK in {column.lower() for column in schema.names}:
         raise BindError(f"{name} has a watermark, and so a column {WATERMARK!r} already", sql=sql, hint="give your column another name")
@@ -85,15 +92,14 @@ def check_watermark(
         )
     if not pa.types.is_timestamp(field.type):
         raise BindError(f"the WATERMARK column {column!r} of {name} is of type {type_name(field.type)}, not a timestamp", sql=sql)
-    session.register("one column", pa.schema([field]).empty_table())
     try:
-        bound = session.sql(f"SELECT ({watermark}) FROM {identifier('one column')}")
+        kind = _type_over(session, field, watermark)
     except duckdb.Error as error:
         raise BindError(
             f"the watermark {watermark!r} of {name} is not made of {field.name} alone: {str(error).splitlines()[0]}",
             sql=sql,
             hint=_HINT,
         ) from error
-    if not str(bound.types[0]).startswith("TIMESTAMP"):
-        raise BindError(f"the watermark {watermark!r} of {name} is of type {bound.types[0]}, not a timestamp", sql=sql, hint=_HINT)
+    if not kind.startswith("TIMESTAMP"):
+        raise BindError(f"the watermark {watermark!r} of {name} is of type {kind}, not a timestamp", sql=sql, hint=_HINT)
     return field.name, watermark

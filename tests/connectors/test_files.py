@@ -373,11 +373,13 @@ def test_a_watermark_names_its_column(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", table)
     expression = "seen - INTERVAL '5' SECOND"
     assert registered("r", path, expression).watermark == ("seen", expression)
-    for wrong in ("n - 1", "nope - INTERVAL '1' SECOND", "now()"):
+    for wrong in ("n - 1", "nope - INTERVAL '1' SECOND", "max(seen) OVER ()"):
         with pytest.raises(BindError, match=r"timestamp columns \(a, seen\)"):
             registered("r", path, wrong)
     with pytest.raises(BindError, match="'seen -' of r cannot be used: syntax error"):
         registered("r", path, "seen -")
+    with pytest.raises(BindError, match=r"'now\(\)' of r cannot be used: NOW\(\) reads the clock"):
+        registered("r", path, "now()")
 
 
 @pytest.mark.parametrize("text", ["seen -- when it came", "/* when it came */ seen\n"])

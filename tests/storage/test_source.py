@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from streamq.errors import BindError, ResourceLimit, SourceError, UnsupportedError
 from streamq.plan.splits import Lease
 from streamq.sql.catalog import SYSTEM_SCHEMA
+from streamq.sql.parse import parse_one
 from streamq.sql.statements import ColumnDef, CreateSource
 from streamq.storage.commits import Commits
 from streamq.storage.memory import MemorySnapshot
@@ -284,6 +285,12 @@ def create(made: CreateSource) -> PushedSource:
         return PushedSource.create(made, session, commits=Commits(), shards=4, max_bytes=1 << 20)
 
 
+def parsed(sql: str) -> CreateSource:
+    made = parse_one(sql)
+    assert isinstance(made, CreateSource)
+    return made
+
+
 def test_a_statement_makes_a_source() -> None:
     """Types come from DuckDB, options from WITH, the number of shards from the configuration."""
     id_, amount = ColumnDef("id", "INT", not_null=True), ColumnDef("amount", "DECIMAL(10,2)")
@@ -315,6 +322,20 @@ def test_wrong_statements_are_refused(made: CreateSource, message: str) -> None:
     """What cannot be made is said before anything exists."""
     with pytest.raises(BindError, match=message):
         create(made)
+
+
+@pytest.mark.parametrize("expression", ["max(ts)", "max(ts) OVER ()", "lag(ts) OVER ()", "unnest([ts])", "ts - random() * INTERVAL 1 DAY"])
+def test_a_watermark_is_made_of_a_row_alone(expression: str) -> None:
+    """What depends on the rows that happen to be read together, or is another time another value, is refused."""
+    with pytest.raises(BindError, match=r"not made of ts alone|gives another value each time"):
+        create(parsed(f"CREATE SOURCE s (ts TIMESTAMP, WATERMARK FOR ts AS {expression})"))
+
+
+@pytest.mark.parametrize("expression", ["now()", "least(ts, current_timestamp::TIMESTAMP)"])
+def test_a_watermark_does_not_read_the_clock(expression: str) -> None:
+    """What a query has read is late or not whenever it is read again."""
+    with pytest.raises(BindError, match="reads the clock"):
+        parsed(f"CREATE SOURCE s (ts TIMESTAMP, WATERMARK FOR ts AS {expression})")
 
 
 def test_other_connectors_are_unsupported() -> None:
