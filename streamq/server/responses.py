@@ -17,10 +17,10 @@ import anyio.to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from streamq.config.tokens import Caller
-from streamq.errors import QueryTimeout, ResourceLimit, StreamqError
+from streamq.errors import QueryTimeout, ResourceLimit, StreamClosed, StreamqError
 from streamq.execution.statistics import QueryStatistics
 from streamq.execution.stream import QueryBatchStream
 from streamq.flow.scopes import raising_one
@@ -41,6 +41,8 @@ _HEADERS: Mapping[int, Mapping[str, str]] = {
     429: _SOON,
     503: _SOON,
 }
+AHEAD = 4
+"""So many pieces of a request, which are of 64 KiB at most, are read before they are wanted."""
 PARTING_S = 5.0
 """How long a client whose query was ended may take to hear of it."""
 
@@ -145,6 +147,9 @@ class QueryResponse:
         scope, _, send = self._request
         try:
             await self._start()
+        except StreamClosed:
+            # The client has left: nobody is to be told.
+            return
         except (StreamqError, ValueError) as error:
             await self._refuse(error)
             self._leave()
@@ -327,6 +332,26 @@ async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]]) ->
     return results[0]
 
 
+async def while_sending(request: Request, work: Callable[[Request], Awaitable[T]]) -> T:
+    """Do something with a request that is read as it comes, for as long as its client is there.
+
+    It is read ahead a little: who has sent all of a small one, and leaves while its rows wait for their place, is noticed.
+
+    Raises:
+        ClientDisconnect: it has left, and the work was cancelled.
+    """
+    results: list[T] = []
+    taken, pieces = anyio.create_memory_object_stream[Message](AHEAD)
+    with raising_one(), taken, pieces:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_cancel_on_disconnect, request.receive, tasks.cancel_scope, taken.send)
+            results.append(await work(Request(request.scope, pieces.receive)))
+            tasks.cancel_scope.cancel()
+    if not results:
+        raise ClientDisconnect
+    return results[0]
+
+
 async def within(seconds: float | None, work: Awaitable[T]) -> T:
     """Wait for something that may take so long.
 
@@ -365,7 +390,9 @@ async def read_body(request: Request, max_bytes: int, stall_s: float) -> bytes:
             pieces.append(piece)
 
 
-async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope, take: Send | None = None) -> None:
+    """Cancel a scope once the client has left; until then `take` what it says."""
+    while (message := await receive())["type"] != "http.disconnect":
+        if take is not None:
+            await take(message)
     scope.cancel()

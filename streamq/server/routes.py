@@ -21,11 +21,12 @@ from streamq.server.formats import FORMATS, NDJSON, choose_format
 from streamq.server.guard import CALLER
 from streamq.server.logs import note
 from streamq.server.outside import Lasting
-from streamq.server.responses import QueryResponse, error_response, while_connected, within
+from streamq.server.responses import QueryResponse, error_response, while_connected, while_sending, within
 from streamq.server.rights import check_right
 from streamq.server.service import Service
-from streamq.server.uploads import arrow_pieces, csv_pieces, json_pieces, whole_table
+from streamq.server.uploads import Hold, arrow_pieces, csv_pieces, json_pieces, whole_table
 from streamq.sql.catalog import RelationInfo
+from streamq.storage.rows import InsertResult
 from streamq.storage.text import type_name
 from streamq.wire import arrow
 from streamq.wire.parameters import parameters_from_json
@@ -95,18 +96,11 @@ async def insert(request: Request) -> Response:
         if content_type(request) == arrow.CONTENT_TYPE and whole == "true":
             table = await whole_table(request, limit, "max_insert_bytes", hold)
             return JSONResponse(to_json(await while_connected(request.receive, lambda: service.database.insert(name, table))))
-        pieces: AsyncIterator[object]
-        match content_type(request):
-            case arrow.CONTENT_TYPE:
-                pieces = arrow_pieces(request, limit, hold)
-            case "application/x-ndjson" | "application/jsonl" | "application/jsonlines":
-                pieces = json_pieces(request, limit, hold)
-            case "text/csv":
-                pieces = csv_pieces(request, limit, hold, (await _relation(service, name)).schema)
-            case other:
-                sent = other or "of no content type"
-                raise HTTPException(415, f"rows are {arrow.CONTENT_TYPE}, {NDJSON} (an object a line) or {CSV}, not {sent}")
-        return JSONResponse(to_json(await service.database.insert(name, pieces)))
+
+        async def write(sending: Request) -> InsertResult:
+            return await service.database.insert(name, await _pieces(sending, name, hold))
+
+        return JSONResponse(to_json(await while_sending(request, write)))
 
 
 async def finish(request: Request) -> Response:
@@ -252,6 +246,22 @@ async def _check_statement(request: Request, sql: str) -> None:
     caller = _caller(request)
     if not caller.may("admin"):
         check_right(caller, await _service(request).rights.of(sql))
+
+
+async def _pieces(request: Request, name: str, hold: Hold) -> AsyncIterator[object]:
+    """Read rows for a relation as they come."""
+    service = _service(request)
+    limit = service.limits.max_insert_bytes
+    match content_type(request):
+        case arrow.CONTENT_TYPE:
+            return arrow_pieces(request, limit, hold)
+        case "application/x-ndjson" | "application/jsonl" | "application/jsonlines":
+            return json_pieces(request, limit, hold)
+        case "text/csv":
+            return csv_pieces(request, limit, hold, (await _relation(service, name)).schema)
+        case other:
+            sent = other or "of no content type"
+            raise HTTPException(415, f"rows are {arrow.CONTENT_TYPE}, {NDJSON} (an object a line) or {CSV}, not {sent}")
 
 
 async def _relation(service: Service, name: str) -> RelationInfo:

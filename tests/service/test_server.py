@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
+from starlette.types import Message
 
 import streamq
 from streamq.server import Limits, app, listen, serve
@@ -238,6 +239,47 @@ async def test_a_client_that_leaves(url: str, home: streamq.Database) -> None:
                 got += len(await stream.receive())
         await wait_until_idle(home)
     assert (await home.statistics()).dropped_streams == 0
+
+
+async def test_a_client_that_leaves_at_once(home: streamq.Database) -> None:
+    """Nobody is told that its query did not start."""
+    heard = [{"type": "http.request", "body": json.dumps({"sql": "SELECT 1"}).encode()}]
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return heard.pop() if heard else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/query", "query_string": b"", "headers": headers, "http_version": "1.1"}
+    await app(home)(scope, receive, send)
+    assert sent == []
+    await wait_until_idle(home)
+
+
+@pytest.mark.parametrize("whole", ["false", "true"])
+async def test_a_sender_that_leaves(home: streamq.Database, whole: str) -> None:
+    """Its rows do not wait without it until others have read what would make room."""
+    await home.execute("CREATE SOURCE events (n BIGINT) WITH (retention_rows = 1)")
+    encoder = arrow.ArrowEncoder(pa.schema([("n", pa.int64())]))
+    body = encoder.encode(pa.record_batch({"n": range(100_000)})) + encoder.end()
+    request = f"POST /v1/relations/events/rows?whole={whole} HTTP/1.1\r\nHost: localhost\r\n"
+    request += f"Content-Type: {arrow.CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
+    application = app(home)
+    with anyio.fail_after(PATIENCE_S):
+        async with serving(application) as url, home.query("SELECT n FROM events EMIT CHANGES"):
+            host, port = url.removeprefix("http://").split(":")
+            waits = False
+            while not waits:
+                async with await anyio.connect_tcp(host, int(port)) as sender:
+                    await sender.send(request.encode() + body)
+                    with anyio.move_on_after(0.2) as patience:
+                        assert (await sender.receive()).startswith(b"HTTP/1.1 200")
+                    waits = patience.cancelled_caught
+            while application.state.service.running:
+                await checkpoint()
 
 
 async def test_a_follower_that_leaves(url: str, home: streamq.Database) -> None:
