@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamq.plan.continuous.accumulable import accumulable, function_of, means, merged, parts_of
 from streamq.plan.continuous.draft import Draft
-from streamq.plan.continuous.names import column_of
+from streamq.plan.continuous.names import columns_of
 from streamq.plan.continuous.recompute import group_columns, recompute
 from streamq.plan.continuous.rows import SINGLE, Facts, Key, Placement, Rows, Step, as_named
 from streamq.plan.continuous.state import MERGE
@@ -99,7 +99,7 @@ def _ready_to_close(draft: Draft, block: Block, rows: Rows, path: str) -> Rows:
 
 def _grouping_window(block: Block, rows: Rows) -> str | None:
     """Find the column of the rows, itself a group key, that tells when their window closes."""
-    owns = [column_of(key.sql, rows.names) for key in block.keys or ()]
+    owns = columns_of((key.sql for key in block.keys or ()), rows.names)
     return next((own for own in owns if own in rows.facts.windows), None)
 
 
@@ -118,13 +118,13 @@ def _kept_calls(draft: Draft, block: Block, rows: Rows) -> list[Kept] | None:
         types = {field.name: field.type for field in draft.step(rows, columns).schema}
     kept = []
     results = _result_types(draft, block, rows)
-    for number, (call, sql) in enumerate(zip(calls, arguments, strict=True), start=1):
+    owns = columns_of((sql or "" for sql in arguments), rows.names)
+    for number, (call, sql, own) in enumerate(zip(calls, arguments, owns, strict=True), start=1):
         name = f"#argument{number}" if sql is not None else None
         function = "count" if call.function == "count_star" and sql is not None else call.function
         argument = types[name] if name is not None else None
         if (function != "count_star" and argument is None) or not accumulable(function, argument, rows.retracts):
             return None
-        own = column_of(sql, rows.names) if sql is not None else None
         result, wide = results[call.name]
         kept.append(Kept(call, function, own or name, sql, result, wide))
     return kept
@@ -158,7 +158,7 @@ def _projected(draft: Draft, block: Block, rows: Rows, kept: Sequence[Kept]) -> 
     for call in kept:
         if call.argument is not None and call.sql is not None:
             columns.setdefault(call.argument, Named(call.sql, call.argument))
-    bare = all(column_of(column.sql, rows.names) == column.name for column in columns.values())
+    bare = columns_of((column.sql for column in columns.values()), rows.names) == [column.name for column in columns.values()]
     if bare and (not rows.steps or columns.keys() == set(rows.names)):
         return rows
     if not columns:
@@ -203,7 +203,8 @@ def _in_panes(block: Block, rows: Rows, kept: Sequence[Kept]) -> bool:
     """Tell whether rows are in hopping windows that are given when they close, and of which only their bounds matter here."""
     if rows.once is None or rows.retracts:
         return False
-    keys = [key.sql for key in block.keys or () if column_of(key.sql, rows.names) not in rows.once.windows]
+    said = [key.sql for key in block.keys or ()]
+    keys = [sql for sql, own in zip(said, columns_of(said, rows.names), strict=True) if own not in rows.once.windows]
     return len(keys) < len(block.keys or ()) and not rows.once.used_in([*keys, *(call.sql for call in kept if call.sql is not None)])
 
 
@@ -212,7 +213,8 @@ def _hopped(draft: Draft, block: Block, rows: Rows, path: str, kept: Sequence[Ke
     keys, once, closing = block.keys or (), rows.once, _closing(block, rows)
     assert once is not None
     assert closing is not None
-    bounds = tuple(key.name for key in keys if column_of(key.sql, rows.names) in once.windows)
+    owns = columns_of((key.sql for key in keys), rows.names)
+    bounds = tuple(key.name for key, own in zip(keys, owns, strict=True) if own in once.windows)
     by = tuple(name for name in _hash_names(block, rows) if name not in bounds)
     facts = _facts(block, rows, by or SINGLE, complete=True)
     counted = replace(block, keys=(*keys, Named(quote(WINDOWS), WINDOWS)))
@@ -291,7 +293,7 @@ def _recomputed(draft: Draft, block: Block, rows: Rows, path: str) -> Rows:
     by = _hash_names(block, rows)
     # Keys are columns before the SQL groups by them, so that their rows can be found again.
     inputs = as_named(rows.names)
-    own = {key.name: column_of(key.sql, rows.names) for key in keys}
+    own = dict(zip((key.name for key in keys), columns_of((key.sql for key in keys), rows.names), strict=True))
     added = [key for key in keys if own[key.name] != key.name]
     rows = draft.step(rows, [*inputs, *added], label="keys") if added else rows
     rows = draft.settled(rows, f"{path}/input")

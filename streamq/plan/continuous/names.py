@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from streamq.plan.render import is_value, quote
 
@@ -21,12 +21,25 @@ def column_of(sql: str, names: Sequence[str]) -> str | None:
     >>> column_of("NULL", ["null"]), column_of('"NULL"', ["null"])
     (None, 'null')
     """
+    return columns_of([sql], names)[0]
+
+
+def columns_of(sqls: Iterable[str], names: Sequence[str]) -> list[str | None]:
+    """Tell of each of several expressions which of the columns `names` it is, as `column_of` does.
+
+    >>> columns_of(["(a)", "a + 1"], ["a"])
+    ['a', None]
+    """
+    lower = {known.lower(): known for known in names}
+    return [_column_of(sql, lower) for sql in sqls]
+
+
+def _column_of(sql: str, lower: Mapping[str, str]) -> str | None:
     found = _COLUMN.match(_unwrapped(sql))
     if found is None or (found["plain"] and is_value(found["plain"])):
         return None
     table = found["table"] or (found["quoted_table"] or "").replace('""', '"')
     name = found["plain"] or found["quoted"].replace('""', '"')
-    lower = {known.lower(): known for known in names}
     if table:
         both = lower.get(f"{table}.{name}".lower())
         if both is not None or table.lower() in lower:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from streamq.plan.continuous.names import column_of, end_of, window_parts
+from streamq.plan.continuous.names import column_of, columns_of, end_of, window_parts
 from streamq.plan.dataflow import WINDOWS, Closing, Side
 from streamq.plan.render import quote, select
 from streamq.sql.logical import Named
@@ -56,19 +56,19 @@ class Facts:
         to: dict[str, list[str]] = {}
         windows: dict[str, Window] = {}
         stands: dict[str, set[str]] = {}
-        for column in columns:
-            if (own := column_of(column.sql, names)) is not None:
+        for column, own in zip(columns, columns_of((column.sql for column in columns), names), strict=True):
+            if own is not None:
                 to.setdefault(own, []).append(column.name)
                 stands.setdefault(own, set()).add(column.name)
                 if own in self.windows:
                     windows[column.name] = self.windows[own]
                 continue
             for part in window_parts(column.sql) or ():
-                if (own := column_of(part, names)) is not None:
-                    stands.setdefault(own, set()).add(column.name)
-            for own, window in self.windows.items():
-                if window.plus_us and end_of(column.sql, own, window.plus_us):
-                    stands.setdefault(own, set()).add(column.name)
+                if (bound := column_of(part, names)) is not None:
+                    stands.setdefault(bound, set()).add(column.name)
+            for start, window in self.windows.items():
+                if window.plus_us and end_of(column.sql, start, window.plus_us):
+                    stands.setdefault(start, set()).add(column.name)
                     windows[column.name] = replace(window, plus_us=0)
         key = None if self.key is None else tuple(frozenset().union(*(stands.get(name, ()) for name in part)) for part in self.key)
         placed = self.placed
@@ -110,7 +110,7 @@ class Once:
 
     def through(self, columns: Sequence[Named], where: str | None, names: Sequence[str]) -> Once | None:
         """Say the same after a projection of columns called `names`, None if it uses a window's bounds for something else."""
-        owns = [(column, column_of(column.sql, names)) for column in columns]
+        owns = list(zip(columns, columns_of((column.sql for column in columns), names), strict=True))
         texts = [column.sql for column, own in owns if own is None] + ([where] if where is not None else [])
         if self.used_in(texts):
             return None
