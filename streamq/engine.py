@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import pyarrow as pa
 
@@ -356,8 +357,9 @@ class EmbeddedDatabase(Database):
 
 
 def _begun(planner: Planner, asked: AskedQuery) -> PlannedQuery | QueryAtCut | PlannedContinuous:
-    """Parse a query, and plan it as far as that goes without waiting."""
+    """Parse a query, and plan it as far as that goes without waiting; no further once nobody waits for it any more."""
     query = planner.prepare(asked.sql)
+    anyio.from_thread.check_cancelled()
     if is_continuous(query.select) and not asked.snapshot:
         return planner.follow(query, asked.params, asked.partitions)
     return _planned_at_once(planner, query, asked.params, asked.partitions)
@@ -366,6 +368,7 @@ def _begun(planner: Planner, asked: AskedQuery) -> PlannedQuery | QueryAtCut | P
 def _planned_at_once(planner: Planner, query: PreparedSelect, params: Parameters, partitions: int | None) -> PlannedQuery | QueryAtCut:
     """Plan a snapshot query, unless its cut has to be waited for."""
     at_cut = planner.cut(query, params, partitions)
+    anyio.from_thread.check_cancelled()
     return planner.plan(at_cut) if at_cut.cut.ready else at_cut
 
 

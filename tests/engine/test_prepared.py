@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
+import anyio
+import anyio.from_thread
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -115,3 +117,30 @@ async def test_explain_says_what_runs(db: streamq.Database) -> None:
     before = await db.explain(sql, [1])
     assert await values(db, sql, 1) == [2]
     assert await db.explain(sql, [1]) == before
+
+
+class Cancelling(Mapping[str, object]):
+    """Parameters that cancel a scope when the query is bound with them."""
+
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self._scope = scope
+
+    def __getitem__(self, name: str) -> object:
+        anyio.from_thread.run_sync(self._scope.cancel)
+        return 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["x"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+async def test_a_query_that_is_cancelled_while_it_is_bound_is_not_planned(db: streamq.Database) -> None:
+    """Nobody waits for the plan any more, in which the wrong option would be an error."""
+    sql = "SELECT $x AS x WITH (executor = 'nowhere')"
+    with pytest.raises(BindError, match="nowhere"):
+        await db.fetch(sql, {"x": 1})
+    with anyio.CancelScope() as scope:
+        await db.fetch(sql, Cancelling(scope))
+    assert scope.cancelled_caught
