@@ -105,8 +105,7 @@ class QueryBatchStream:
             SqlError: the query cannot be run as written.
             StreamClosed, StreamBusy: see the class.
         """
-        if self._closed:
-            raise StreamClosed("the stream was closed")
+        self._check_open()
         if self._start is not None:
             self._claim()
             try:
@@ -118,7 +117,7 @@ class QueryBatchStream:
             if self._closed:
                 # In the meantime, when there was no query to abort.
                 await self.aclose()
-                raise StreamClosed("the stream was closed")
+                self._check_open()
 
     def __aiter__(self) -> Self:
         return self
@@ -206,9 +205,12 @@ class QueryBatchStream:
             raise StreamNotStarted("the query has not started: use `async with`, read from it, or `await stream.start()` first")
         return self._query
 
-    def _claim(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise StreamClosed("the stream was closed")
+
+    def _claim(self) -> None:
+        self._check_open()
         if self._busy:
             raise StreamBusy("another task is reading this stream")
         self._busy = True
