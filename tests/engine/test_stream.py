@@ -13,6 +13,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import streamq
+from tests.waiting import pause
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 ROWS = 400_000
@@ -35,7 +36,7 @@ async def db(executor: str, anyio_backend: object, numbers: Path) -> AsyncIterat
 async def wait_until_idle(db: streamq.Database) -> None:
     with anyio.fail_after(60):
         while await db.queries():
-            await checkpoint()
+            await pause()
 
 
 async def test_a_structured_stream_gives_every_row_once(db: streamq.Database) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 
 import streamq
 from tests.must.conftest import ROWS
 from tests.must.watch import PATIENCE_S, CancelAtStep, wait_until_idle
+from tests.waiting import pause
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns, pytest.mark.usefixtures("no_residue")]
 SCAN = "SELECT n, word FROM numbers"
@@ -72,7 +72,7 @@ async def test_database_closes_while_readers_wait(executor: str, numbers: Path) 
             for _ in range(3):
                 tasks.start_soon(read, db)
             while len(await db.queries()) < 3:
-                await checkpoint()
+                await pause()
     assert ended == [streamq.QueryCancelled] * 3
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import anyio
 import pyarrow as pa
 import pytest
-from anyio.lowlevel import checkpoint
 
 import streamq
 from streamq.execution.host import EPOCH_THREADS, PLANNING_THREADS
 from streamq.kernels.session import Session
 from tests.must.conftest import BIG_ROWS
 from tests.must.watch import PATIENCE_S, resident_bytes
+from tests.waiting import pause
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 SLACK_BYTES = 64 << 20
@@ -124,7 +124,7 @@ async def test_an_insert_waits_for_what_a_query_still_needs(db: streamq.Database
             await stream.start()
             tasks.start_soon(insert)
             while not inserted:
-                await checkpoint()
+                await pause()
             for _ in range(20):
                 await db.fetch("SELECT count(*) FROM s")
             assert len(inserted) < 20
@@ -184,7 +184,7 @@ async def test_idle_followers_have_no_task(db: streamq.Database) -> None:
             assert [(await anext(stream))["n"].to_pylist() for stream in streams] == [[row]] * len(streams)
             with anyio.fail_after(PATIENCE_S):
                 while len(anyio.get_running_tasks()) > tasks:
-                    await checkpoint()
+                    await pause()
         assert await db.cancel(streams[0].query_id)
         with pytest.raises(streamq.QueryCancelled):
             await anext(streams[0])
@@ -207,7 +207,7 @@ async def test_idle_followers_do_nothing(db: streamq.Database) -> None:
         for stream in streams:
             with anyio.fail_after(PATIENCE_S):
                 while not await epochs_of(stream):
-                    await checkpoint()
+                    await pause()
         for first in range(20):
             await db.insert("busy", numbers(first, 1))
         assert [await epochs_of(stream) for stream in streams] == [1] * FOLLOWERS

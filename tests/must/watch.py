@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 import streamq
+from tests.waiting import pause
 
 T = TypeVar("T")
 PATIENCE_S = 60
@@ -48,14 +48,14 @@ async def wait_until(condition: Callable[[], Awaitable[object]]) -> None:
     """Wait until a condition is true."""
     with anyio.fail_after(PATIENCE_S):
         while not await condition():
-            await checkpoint()
+            await pause()
 
 
 async def wait_until_idle(db: streamq.Database) -> None:
     """Wait until no query runs and no worker has an open job."""
     with anyio.fail_after(PATIENCE_S):
         while await db.queries() or await open_jobs(db):
-            await checkpoint()
+            await pause()
 
 
 async def open_jobs(db: streamq.Database) -> int:

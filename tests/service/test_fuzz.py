@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import socket
@@ -398,6 +399,9 @@ def test_garbage(backend: str, caplog: pytest.LogCaptureFixture) -> None:
     assert [record for record in caplog.records if record.exc_info] == []
 
 
+HUNG_UP = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
+
+
 def answer_to(data: bytes, host: str, port: int) -> bytes:
     """Send bytes, and give all that comes back. Whoever is hung up on while it sends has its answer too."""
     answer = b""
@@ -407,6 +411,7 @@ def answer_to(data: bytes, host: str, port: int) -> bytes:
             opened.shutdown(socket.SHUT_WR)
             while piece := opened.recv(65_536):
                 answer += piece
-        except (BrokenPipeError, ConnectionResetError):
-            pass
+        except OSError as error:
+            if error.errno not in HUNG_UP:
+                raise
     return answer

@@ -14,13 +14,13 @@ import anyio.abc
 import httpx
 import pyarrow as pa
 import pytest
-from anyio.lowlevel import checkpoint
 
 import streamq
 from streamq.config.tokens import Caller, Token, Tokens, make_token
 from streamq.server import Limits, app, listen, serve
 from streamq.wire import arrow
 from tests.service.conftest import PATIENCE_S, serving, wait_until_idle
+from tests.waiting import pause
 
 pytestmark = pytest.mark.anyio
 on_one_loop = pytest.mark.parametrize("anyio_backend", [pytest.param(("asyncio", {"debug": False}), id="asyncio")])
@@ -103,7 +103,7 @@ async def test_uploads_at_a_time(home: streamq.Database) -> None:
             await begun.wait()
             with anyio.fail_after(PATIENCE_S):
                 while (answer := await post(content=body)).status_code == 200:
-                    await checkpoint()
+                    await pause()
             assert (answer.status_code, answer.json()["class"], answer.json()["retryable"]) == (429, "ResourceLimit", True)
             go_on.set()
         assert (await post(content=body)).status_code == 200
@@ -165,7 +165,7 @@ async def test_queries_that_statements_run(home: streamq.Database, caplog: pytes
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ask)
                 while not (running := await db.queries()):
-                    await checkpoint()
+                    await pause()
                 assert await stranger.queries() == ()
                 insert = stranger.execute("INSERT INTO events SELECT 1")
                 for refused in (db.fetch("SELECT 1"), insert, db.explain("SELECT 1", analyze=True)):
@@ -235,7 +235,7 @@ async def test_a_client_that_takes_nothing(home: streamq.Database) -> None:
         async with await connected(url, WIDE):
             with anyio.fail_after(PATIENCE_S):
                 while not await home.queries():
-                    await checkpoint()
+                    await pause()
             await wait_until_idle(home)
             async with streamq.connect(url) as db:
                 assert (await db.fetch("SELECT 42 AS answer")).to_pylist() == [{"answer": 42}]
@@ -436,7 +436,7 @@ async def test_a_client_that_takes_nothing_of_the_end(home: streamq.Database, nu
             client = await connected(await tasks.start(run), WIDE)
             assert (await client.receive(100)).startswith(b"HTTP/1.1 200")
             while not (await home.statistics()).channel_batches:
-                await checkpoint()
+                await pause()
             stop.set()
         assert await home.queries() == ()
         await client.aclose()

@@ -12,7 +12,6 @@ import anyio
 import httpx
 import pyarrow as pa
 import pytest
-from anyio.lowlevel import checkpoint
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +22,7 @@ import streamq
 from streamq.server import Limits, app, listen, serve
 from streamq.wire import arrow
 from tests.service.conftest import PATIENCE_S, serving, wait_until_idle
+from tests.waiting import pause
 
 pytestmark = pytest.mark.anyio
 ROWS = 2_000_000
@@ -279,7 +279,7 @@ async def test_a_sender_that_leaves(home: streamq.Database, whole: str) -> None:
                         assert (await sender.receive()).startswith(b"HTTP/1.1 200")
                     waits = patience.cancelled_caught
             while application.state.service.running:
-                await checkpoint()
+                await pause()
 
 
 async def test_a_follower_that_leaves(url: str, home: streamq.Database) -> None:
@@ -308,7 +308,7 @@ async def test_a_slow_client_slows_the_scan(url: str, home: streamq.Database) ->
         await stream.send(head + body)
         with anyio.fail_after(PATIENCE_S):
             while not (running := await home.queries()) or not running[0].channel_bytes:
-                await checkpoint()
+                await pause()
             before = -1
             while running[0].rows_out != before:
                 before = running[0].rows_out

@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import pyarrow as pa
 import pytest
-from anyio.lowlevel import checkpoint
 
 import streamq
 from streamq.engine import EmbeddedDatabase
+from tests.waiting import pause
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns, pytest.mark.usefixtures("no_residue")]
 Row = tuple[Any, ...]
@@ -60,7 +60,7 @@ def assert_totals_are_those_of(query: streamq.QueryStatistics, database: streamq
 async def wait_until_idle(db: streamq.Database) -> None:
     with anyio.fail_after(20):
         while await db.queries():
-            await checkpoint()
+            await pause()
 
 
 async def fold(stream: streamq.QueryBatchStream) -> list[dict[str, Any]]:
@@ -228,8 +228,7 @@ async def late_rows_without_room(db: streamq.Database) -> tuple[streamq.QueryBat
     with anyio.fail_after(20):
         # Three are on their way to the reader, two are kept, and the next one waits, as do 14 of those that are to be looked at.
         while not {("late", 5, 2), ("clicks", 21, 14)} <= await followed(db):
-            # A loop without a pause would keep the interpreter lock from the threads that get there.
-            await anyio.sleep(0.01)
+            await pause()
     return stream, follower
 
 
@@ -416,7 +415,7 @@ async def test_a_long_epoch_is_interrupted(db: streamq.Database) -> None:
     with anyio.fail_after(20):
         async with db.query(sql):
             while not (await db.statistics()).running:
-                await checkpoint()
+                await pause()
 
 
 async def test_a_dropped_stream_ends_its_query(db: streamq.Database) -> None:
@@ -427,7 +426,7 @@ async def test_a_dropped_stream_ends_its_query(db: streamq.Database) -> None:
     gc.collect()
     with anyio.fail_after(20):
         while await db.queries():
-            await checkpoint()
+            await pause()
 
 
 async def test_a_dropped_source_ends_its_queries(db: streamq.Database) -> None:

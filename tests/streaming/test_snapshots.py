@@ -11,13 +11,13 @@ from typing import Any
 import anyio
 import pyarrow as pa
 import pytest
-from anyio.lowlevel import checkpoint
 
 import streamq
 from streamq.errors import StorageError
 from streamq.streaming.query import ContinuousQuery
 from streamq.streaming.resume import resumed
 from streamq.streaming.snapshots import MANIFEST, read_snapshot, write_snapshot
+from tests.waiting import pause
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns, pytest.mark.usefixtures("no_residue")]
 TOTALS = "SELECT shop, count(*) AS n, sum(amount) AS total FROM orders GROUP BY shop EMIT CHANGES"
@@ -153,7 +153,7 @@ async def test_what_every_holds_back_is_in_the_snapshot(db: streamq.Database, tm
         await next_rows(stream)
         with anyio.fail_after(20):
             while (await stream.statistics()).continuous.epochs < 2:  # type: ignore[union-attr]
-                await checkpoint()
+                await pause()
         await snapshot(db, stream, tmp_path / "s")
     assert read_snapshot(tmp_path / "s").waiting is not None
     async with resume(db, sql, tmp_path / "s") as stream:
