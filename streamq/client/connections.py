@@ -11,8 +11,6 @@ from typing import Any
 import httpcore
 import httpx
 
-from streamq.execution.freed_memory import expect_blocks
-
 CONNECT_RETRIES = 2
 """A service that is being started again is there a moment later. Nothing has been sent before there is a connection."""
 KEEP_ALIVE_S = 5.0
@@ -22,8 +20,6 @@ PROBE_AFTER_S = 60
 READ_BYTES = 256 << 10
 """What is read at once: each read costs as much as some ten thousand bytes, and more than this falls out of a processor's own cache while
 it is taken apart."""
-BLOCK_BYTES = 8 << 20
-"""The message of a batch of usual size, and what it is put together from, are no larger."""
 GATHERED_BYTES = 16 << 10
 """So much of a request is sent at once: its head and what it asks, instead of one after the other."""
 
@@ -35,7 +31,6 @@ class Connections(httpx.AsyncHTTPTransport):
     """
 
     def __init__(self, tls: ssl.SSLContext | None, *, kept: int, gathers: bool = False) -> None:
-        expect_blocks(BLOCK_BYTES)
         # Instead of httpx's own, which lets nobody say how connections are read, and reads certificates even where there is no TLS.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls,

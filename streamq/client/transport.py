@@ -14,11 +14,14 @@ import httpx
 
 from streamq.client.connections import Connections
 from streamq.errors import ConnectionLost, StreamqError
+from streamq.execution.freed_memory import expect_blocks
 from streamq.flow.scopes import raising_one
 from streamq.wire import arrow
 from streamq.wire.errors import error_of
 
 CONNECT_TIMEOUT_S = 5.0
+BLOCK_BYTES = 8 << 20
+"""The message of a batch of usual size, and what it is put together from, are no larger."""
 MOST_ADDRESSES = 32
 """So many addresses are kept as they are taken apart."""
 READING_TIMEOUT_S = 60.0
@@ -41,6 +44,7 @@ class Transport:
         self._headers = {"accept": f"{arrow.CONTENT_TYPE}, application/json", "user-agent": "streamq"}
         if token is not None:
             self._headers["authorization"] = f"Bearer {_checked_token(token)}"
+        expect_blocks(BLOCK_BYTES)
         # Without httpx's client around them: what a client adds (redirects, cookies, sessions) no service of streamq asks for.
         self._connections = Connections(tls, kept=20, gathers=True)
         # Each upload has a connection of its own, see `_Body`.

@@ -40,7 +40,7 @@ class Ring:
         self._slot_bytes = slot_bytes
         self._memory = mmap.mmap(memory_fd, _size(slots, slot_bytes), mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0))
         view = memoryview(self._memory)
-        self._slots = [pa.py_buffer(view[first : first + slot_bytes]) for first in range(mmap.PAGESIZE, len(view), slot_bytes)]
+        self._slots = [pa.py_buffer(view[first : first + slot_bytes]) for first in range(_head(slots), len(view), slot_bytes)]
         self._lent = 0
         # A loan may end anywhere, also within what holds this.
         self._lending = threading.RLock()
@@ -136,8 +136,13 @@ class _Loan:
         self._ring.give_back(self._number)
 
 
+def _head(slots: int) -> int:
+    """Give the bytes before the slots, in whole pages: one for each slot."""
+    return -(-slots // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
 def _size(slots: int, slot_bytes: int) -> int:
-    return mmap.PAGESIZE + slots * slot_bytes
+    return _head(slots) + slots * slot_bytes
 
 
 def read_batches(data: pa.Buffer | bytes) -> list[pa.RecordBatch]:

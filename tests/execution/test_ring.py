@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,18 @@ def test_what_is_too_large_leaves_its_slot_free(ring: Ring) -> None:
         with pytest.raises(RingFull, match="1 batches do not fit into 4096 bytes"):
             ring.put([pa.record_batch({"n": range(1000)})])
     assert ring.take(*ring.put([rows(1)])) == [rows(1)]
+
+
+def test_there_may_be_more_slots_than_a_page_has_bytes() -> None:
+    """What tells which slots are in use is in none of them."""
+    slots = 2 * mmap.PAGESIZE + 1
+    made = Ring.make(slots, 1024)
+    try:
+        lent = [made.put([rows(0).slice(0, 1)])[0] for _ in range(slots)]
+        assert lent == list(range(slots))
+        assert made.take(0, 1024) == [rows(0).slice(0, 1)]
+    finally:
+        made.close()
 
 
 def test_loans_outlive_their_ring() -> None:
