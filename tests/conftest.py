@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -31,6 +32,10 @@ settings.register_profile("ci", derandomize=True, max_examples=10, deadline=None
 settings.register_profile("dev", max_examples=10, deadline=None, print_blob=True, suppress_health_check=QUIET)
 settings.register_profile("long", max_examples=1_000, deadline=None, print_blob=True, suppress_health_check=QUIET)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+# Compiled once, not by each process that the tests start, wherever the environment asks otherwise.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ParquetFile = Callable[..., Path]
 MOST_PROCESSES = 4

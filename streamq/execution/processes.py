@@ -135,7 +135,7 @@ class _ProcessLink:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=fds,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
+                env=_environment(),
             )
             if self._killed:
                 process.kill()
@@ -151,6 +151,14 @@ class _ProcessLink:
             reports = [_report(message, ring) for message in frames.feed(data)]
             if reports:
                 self._post(self, reports)
+
+
+def _environment() -> dict[str, str]:
+    """Give a worker's environment: it finds what this process finds, and numpy starts no threads there.
+
+    A worker does no linear algebra, for which numpy would start one for each processor before it is ready.
+    """
+    return {"OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)}
 
 
 def _report(message: ToWorker | FromWorker, ring: Ring) -> Report:

@@ -49,8 +49,11 @@ async def test_a_worker_that_does_not_let_go_is_killed(tmp_path: Path) -> None:
         await read(pool, make_job("SELECT 1"))
         before = pool.statistics().workers[0].pid
         assert before is not None
+        process = psutil.Process(before)
+        # Its own two and DuckDB's: what it imports starts none, however many processors there are.
+        assert process.num_threads() == 3
         # A stopped process stands for SQL that does not heed an interrupt.
-        psutil.Process(before).suspend()
+        process.suspend()
         async with pool.run(make_job("SELECT 1")):
             pass
         assert (await read(pool, make_job("SELECT 42 AS a"))).to_pydict() == {"a": [42]}
