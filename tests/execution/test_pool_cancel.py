@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,19 +21,24 @@ from tests.execution.pools import ENDLESS, PoolMaker, drain, make_job, make_pool
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 
 
-async def test_a_running_query_is_interrupted(new_pool: PoolMaker) -> None:
+@pytest.fixture(scope="module")
+def settings() -> dict[str, Any]:
+    """Have one worker, which nobody kills."""
+    return {"workers": 1, "grace_s": 60}
+
+
+async def test_a_running_query_is_interrupted(pool: WorkerPool) -> None:
     """Leaving the context ends a query that would run for hours, and the worker is free."""
-    async with new_pool(workers=1, grace_s=60) as pool:
-        with anyio.fail_after(30):
-            async with pool.run(make_job(ENDLESS)):
-                await anyio.lowlevel.checkpoint()
-            assert (await read(pool, make_job("SELECT 42 AS a"))).to_pydict() == {"a": [42]}
-        assert pool.statistics().workers[0].restarts == 0
+    with anyio.fail_after(30):
+        async with pool.run(make_job(ENDLESS)):
+            await anyio.lowlevel.checkpoint()
+        assert (await read(pool, make_job("SELECT 42 AS a"))).to_pydict() == {"a": [42]}
+    assert pool.statistics().workers[0].restarts == 0
 
 
-async def test_a_cancelled_job_does_not_disturb_others(new_pool: PoolMaker) -> None:
+async def test_a_cancelled_job_does_not_disturb_others(pool: WorkerPool) -> None:
     """The interrupt is for one job of the worker."""
-    async with new_pool(workers=1) as pool, pool.run(make_job("SELECT i FROM range(1000000) t(i)")) as other:
+    async with pool.run(make_job("SELECT i FROM range(1000000) t(i)")) as other:
         async with pool.run(make_job("SELECT i FROM range(1000000) t(i)")) as left:
             async for _ in left:
                 break
@@ -60,15 +62,14 @@ async def test_a_worker_that_does_not_let_go_is_killed(tmp_path: Path) -> None:
         assert pool.statistics().workers[0].restarts == 1
 
 
-async def test_a_job_is_cancelled_from_outside(new_pool: PoolMaker) -> None:
+async def test_a_job_is_cancelled_from_outside(pool: WorkerPool) -> None:
     """A cancel scope around the reader ends the job."""
-    async with new_pool(workers=1) as pool:
-        with anyio.CancelScope() as scope:
-            async with pool.run(make_job("SELECT i FROM range(100000000) t(i)")) as running:
-                async for _ in running:
-                    scope.cancel()
-        assert scope.cancelled_caught
-        assert pool.statistics().workers[0].jobs == 0
+    with anyio.CancelScope() as scope:
+        async with pool.run(make_job("SELECT i FROM range(100000000) t(i)")) as running:
+            async for _ in running:
+                scope.cancel()
+    assert scope.cancelled_caught
+    assert pool.statistics().workers[0].jobs == 0
 
 
 async def test_the_pool_is_cancelled_with_its_jobs(new_pool: PoolMaker) -> None:
@@ -100,23 +101,22 @@ async def test_a_pool_that_is_left_ends_its_jobs(new_pool: PoolMaker) -> None:
 
 
 @pytest.mark.parametrize("files", [False, True])
-async def test_cancel_at_every_checkpoint(new_pool: PoolMaker, tmp_path: Path, files: bool) -> None:
+async def test_cancel_at_every_checkpoint(pool: WorkerPool, tmp_path: Path, files: bool) -> None:
     """At whichever checkpoint a job is let go, its worker has nothing of it left and gives the next job its rows."""
     directory = tmp_path / "kept"
     directory.mkdir()
     table = pa.table({"a": range(5000)})
-    async with new_pool(workers=1) as pool:
-        completed, checkpoints = False, 0
-        while not completed:
-            checkpoints += 1
-            fields: dict[str, Any] = {"output": ToFiles(str(directory), f"kept{checkpoints}", 1)} if files else {}
-            job = make_job("SELECT a FROM t", inputs=(("t", table),), batch_rows=500, **fields)
-            completed = await _completes(partial(_read_all, pool, job), cancel_at=checkpoints)
-            assert pool.statistics().workers[0].jobs == 0
-            assert len(names_in(directory)) == int(files and completed)
-            assert (await read(pool, make_job("SELECT 42 AS a"))).to_pydict() == {"a": [42]}
-        assert checkpoints >= 2
-        assert pool.statistics().workers[0].restarts == 0
+    completed, checkpoints = False, 0
+    while not completed:
+        checkpoints += 1
+        fields: dict[str, Any] = {"output": ToFiles(str(directory), f"kept{checkpoints}", 1)} if files else {}
+        job = make_job("SELECT a FROM t", inputs=(("t", table),), batch_rows=500, **fields)
+        completed = await _completes(partial(_read_all, pool, job), cancel_at=checkpoints)
+        assert pool.statistics().workers[0].jobs == 0
+        assert len(names_in(directory)) == int(files and completed)
+        assert (await read(pool, make_job("SELECT 42 AS a"))).to_pydict() == {"a": [42]}
+    assert checkpoints >= 2
+    assert pool.statistics().workers[0].restarts == 0
 
 
 async def _read_all(pool: WorkerPool, job: Any) -> None:
@@ -151,59 +151,10 @@ async def _completes(function: Callable[[], Any], cancel_at: int) -> bool:
     return not scope.cancelled_caught
 
 
-def test_nothing_is_left_of_a_pool(executor: str, anyio_backend: tuple[str, dict[str, Any]], tmp_path: Path, no_residue: None) -> None:
-    """No thread, process, descriptor, shared memory or file outlives the pool, whatever happened in it."""
-
-    async def use() -> None:
-        async with make_pool(executor, tmp_path) as pool:
-            table = pa.table({"a": range(1000)})
-            await read(pool, make_job("SELECT a FROM t", inputs=(("t", table),)))
-            with pytest.raises(QueryError):
-                await read(pool, make_job("SELECT 1 // 0"))
-            async with pool.run(make_job(ENDLESS)), pool.run(make_job("SELECT i FROM range(1000000) t(i)")):
-                pass
-
-    anyio.run(use, backend=anyio_backend[0])
-    assert not names_in(tmp_path)
-
-
-PARENT = """
-import os, sys, anyio
-from tests.execution.pools import ENDLESS, make_job, make_pool, read
-
-async def main():
-    async with make_pool("process", sys.argv[1]) as pool:
-        await read(pool, make_job("SELECT 1"), worker=0)
-        await read(pool, make_job("SELECT 1"), worker=1)
-        async with pool.run(make_job(ENDLESS), worker=0):
-            print(*[worker.pid for worker in pool.statistics().workers], flush=True)
-            await anyio.sleep_forever()
-
-anyio.run(main)
-"""
-
-
-def test_workers_die_with_their_parent(tmp_path: Path) -> None:
-    """A parent that is killed leaves no worker, busy or idle, and no directory."""
-    root = Path(__file__).parents[2]
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)}
-    )
-    assert parent.stdout is not None
-    with parent, parent.stdout as output:
-        workers = [psutil.Process(int(pid)) for pid in output.readline().split()]
-        parent.kill()
-    assert len(workers) == 2
-    _gone, alive = psutil.wait_procs(workers, timeout=30)
-    assert not alive
-    assert not names_in(tmp_path)
-
-
-async def test_a_task_group_in_the_body_may_be_cancelled(new_pool: PoolMaker) -> None:
+async def test_a_task_group_in_the_body_may_be_cancelled(pool: WorkerPool) -> None:
     """The pool goes on after jobs around it were cancelled."""
-    async with new_pool() as pool:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read, pool, make_job(ENDLESS))
-            await anyio.lowlevel.checkpoint()
-            tasks.cancel_scope.cancel()
-        assert (await read(pool, make_job("SELECT 42 AS a"))).to_pydict() == {"a": [42]}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read, pool, make_job(ENDLESS))
+        await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert (await read(pool, make_job("SELECT 42 AS a"))).to_pydict() == {"a": [42]}

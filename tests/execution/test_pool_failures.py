@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,8 +15,10 @@ import pytest
 from streamq.errors import DataError, QueryError, ResourceLimit, SourceError, StreamqError, WorkerCrashed
 from streamq.execution.jobs import ArrowFiles, WorkerPool
 from tests.execution.pools import ENDLESS, PoolMaker, drain, make_job, make_pool, names_in, read
+from tests.waiting import pause
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
+of_processes = pytest.mark.parametrize("executor", ["process"], indirect=True)
 
 FAILURES = [
     pytest.param("SELECT 1 // (199999 - i) AS a FROM range(200000) t(i)", DataError, "Division by zero", id="last row"),
@@ -30,68 +32,82 @@ FAILURES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def settings() -> dict[str, Any]:
+    """Let little memory be too little."""
+    return {"memory_bytes": 400 << 20}
+
+
 @pytest.mark.parametrize(("sql", "kind", "message"), FAILURES)
-async def test_a_failure_has_its_type_and_is_the_jobs_own(new_pool: PoolMaker, sql: str, kind: type[StreamqError], message: str) -> None:
+async def test_a_failure_has_its_type_and_is_the_jobs_own(pool: WorkerPool, sql: str, kind: type[StreamqError], message: str) -> None:
     """The error says what happened, and the worker takes the next job."""
-    async with new_pool(workers=1, memory_bytes=200 << 20) as pool:
-        with pytest.raises(kind, match=message) as raised:
-            await read(pool, make_job(sql))
-        assert raised.type is kind
-        assert "LINE" not in str(raised.value)
-        assert (await read(pool, make_job("SELECT 42 AS a"))).to_pydict() == {"a": [42]}
-    assert pool.statistics().workers[0].restarts == 0
+    before = restarts(pool)
+    with pytest.raises(kind, match=message) as raised:
+        await read(pool, make_job(sql), worker=0)
+    assert raised.type is kind
+    assert "LINE" not in str(raised.value)
+    assert (await read(pool, make_job("SELECT 42 AS a"), worker=0)).to_pydict() == {"a": [42]}
+    assert restarts(pool) == before
 
 
-async def test_rows_before_the_failure_are_delivered(new_pool: PoolMaker) -> None:
+async def test_rows_before_the_failure_are_delivered(pool: WorkerPool) -> None:
     """The error comes after the batches that were complete."""
     job = make_job("SELECT 1 // (199999 - i) AS a FROM range(200000) t(i)", batch_rows=1000)
-    async with new_pool() as pool, pool.run(job) as running:
+    async with pool.run(job) as running:
         assert (await anext(aiter(running))).num_rows == 1000
         with pytest.raises(DataError):
             await drain(running)
         assert running.delivered
 
 
-async def test_a_corrupt_parquet_page(new_pool: PoolMaker, tmp_path: Path) -> None:
+async def test_a_corrupt_parquet_page(pool: WorkerPool, tmp_path: Path) -> None:
     """Bytes that are no rows are the source's error."""
     path = tmp_path / "bad.parquet"
     pq.write_table(pa.table({"a": [f"value {i}" for i in range(10_000)]}), path, use_dictionary=False, compression="snappy")
     data = bytearray(path.read_bytes())
     data[100:4000] = b"\xff" * 3900
     path.write_bytes(data)
-    async with new_pool() as pool:
-        with pytest.raises(SourceError):
-            await read(pool, make_job(f"SELECT * FROM read_parquet('{path}')"))
+    with pytest.raises(SourceError):
+        await read(pool, make_job(f"SELECT * FROM read_parquet('{path}')"))
 
 
-async def test_a_missing_arrow_file(new_pool: PoolMaker) -> None:
+async def test_a_missing_arrow_file(pool: WorkerPool) -> None:
     """The rows that an earlier job kept are gone."""
     source = ArrowFiles(("/nowhere/kept-0.arrow",), pa.schema([("a", pa.int64())]))
-    async with new_pool() as pool:
-        with pytest.raises(SourceError, match="kept-0"):
-            await read(pool, make_job("SELECT a FROM t", inputs=(("t", source),)))
+    with pytest.raises(SourceError, match="kept-0"):
+        await read(pool, make_job("SELECT a FROM t", inputs=(("t", source),)))
 
 
-async def test_a_killed_worker_fails_its_jobs(tmp_path: Path) -> None:
+@of_processes
+async def test_workers_ignore_ctrl_c(pool: WorkerPool) -> None:
+    """SIGINT is the parent's to handle."""
+    async with pool.run(make_job("SELECT i FROM range(1000000) t(i)"), worker=0) as running:
+        os.kill(await pid_of(pool, 0), signal.SIGINT)
+        assert await drain(running) == 1_000_000
+
+
+@of_processes
+async def test_a_killed_worker_fails_its_jobs(pool: WorkerPool) -> None:
     """They get WorkerCrashed with pid and signal; the other worker's jobs, and later ones, do not notice."""
-    async with make_pool("process", tmp_path) as pool:
-        async with (
-            pool.run(make_job(ENDLESS), worker=0) as doomed,
-            pool.run(make_job("SELECT i FROM range(1000000) t(i)"), worker=1) as other,
-        ):
-            pid = await pid_of(pool, 0)
-            os.kill(pid, signal.SIGKILL)
-            with pytest.raises(WorkerCrashed, match=f"worker 0 .* pid {pid} was killed by SIGKILL"):
-                await drain(doomed)
-            assert not doomed.delivered
-            assert await drain(other) == 1_000_000
-        assert (await read(pool, make_job("SELECT 42 AS a"), worker=0)).to_pydict() == {"a": [42]}
-        assert [worker.restarts for worker in pool.statistics().workers] == [1, 0]
+    before = restarts(pool)
+    async with (
+        pool.run(make_job(ENDLESS), worker=0) as doomed,
+        pool.run(make_job("SELECT i FROM range(1000000) t(i)"), worker=1) as other,
+    ):
+        pid = await pid_of(pool, 0)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerCrashed, match=f"worker 0 .* pid {pid} was killed by SIGKILL"):
+            await drain(doomed)
+        assert not doomed.delivered
+        assert await drain(other) == 1_000_000
+    assert (await read(pool, make_job("SELECT 42 AS a"), worker=0)).to_pydict() == {"a": [42]}
+    assert restarts(pool) == [before[0] + 1, before[1]]
 
 
-async def test_a_worker_killed_between_batches(tmp_path: Path) -> None:
+@of_processes
+async def test_a_worker_killed_between_batches(pool: WorkerPool) -> None:
     """What was delivered was right, and the end is an error."""
-    async with make_pool("process", tmp_path, workers=1) as pool, pool.run(make_job("SELECT i FROM range(100000000) t(i)")) as running:
+    async with pool.run(make_job("SELECT i FROM range(100000000) t(i)"), worker=0) as running:
         assert (await anext(aiter(running))).num_rows
         os.kill(await pid_of(pool, 0), signal.SIGKILL)
         with pytest.raises(WorkerCrashed):
@@ -99,21 +115,15 @@ async def test_a_worker_killed_between_batches(tmp_path: Path) -> None:
         assert running.delivered
 
 
-async def test_a_terminated_worker_leaves_the_pools_directory(tmp_path: Path) -> None:
+@of_processes
+async def test_a_terminated_worker_leaves_the_pools_directory(pool: WorkerPool) -> None:
     """A worker that is ended by someone else removes nothing: its parent lives."""
-    async with make_pool("process", tmp_path, workers=1) as pool:
-        async with pool.run(make_job(ENDLESS)) as running:
-            os.kill(await pid_of(pool, 0), signal.SIGTERM)
-            with pytest.raises(WorkerCrashed):
-                await drain(running)
-        assert names_in(tmp_path) == [Path(pool.directory).name]
-
-
-async def test_workers_ignore_ctrl_c(tmp_path: Path) -> None:
-    """SIGINT is the parent's to handle."""
-    async with make_pool("process", tmp_path, workers=1) as pool, pool.run(make_job("SELECT i FROM range(1000000) t(i)")) as running:
-        os.kill(await pid_of(pool, 0), signal.SIGINT)
-        assert await drain(running) == 1_000_000
+    async with pool.run(make_job(ENDLESS), worker=0) as running:
+        os.kill(await pid_of(pool, 0), signal.SIGTERM)
+        with pytest.raises(WorkerCrashed):
+            await drain(running)
+    directory = Path(pool.directory)
+    assert names_in(directory.parent) == [directory.name]
 
 
 async def test_a_platform_without_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,5 +146,10 @@ async def pid_of(pool: WorkerPool, worker: int) -> int:
     """Wait until a worker's process is there, and give its number."""
     with anyio.fail_after(20):
         while (pid := pool.statistics().workers[worker].pid) is None:
-            await anyio.lowlevel.checkpoint()
+            await pause()
     return int(pid)
+
+
+def restarts(pool: WorkerPool) -> list[int]:
+    """Tell how often each worker was started again."""
+    return [worker.restarts for worker in pool.statistics().workers]
