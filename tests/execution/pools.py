@@ -53,3 +53,8 @@ async def drain(running: RunningJob) -> int:
 def names_in(directory: Path) -> list[str]:
     """List the files of a directory."""
     return sorted(path.name for path in directory.iterdir())
+
+
+def restarts(pool: WorkerPool) -> list[int]:
+    """Tell how often each worker was started again."""
+    return [worker.restarts for worker in pool.statistics().workers]

@@ -14,7 +14,7 @@ import pytest
 
 from streamq.errors import DataError, QueryError, ResourceLimit, SourceError, StreamqError, WorkerCrashed
 from streamq.execution.jobs import ArrowFiles, WorkerPool
-from tests.execution.pools import ENDLESS, PoolMaker, drain, make_job, make_pool, names_in, read
+from tests.execution.pools import ENDLESS, PoolMaker, drain, make_job, make_pool, names_in, read, restarts
 from tests.waiting import pause
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
@@ -148,8 +148,3 @@ async def pid_of(pool: WorkerPool, worker: int) -> int:
         while (pid := pool.statistics().workers[worker].pid) is None:
             await pause()
     return int(pid)
-
-
-def restarts(pool: WorkerPool) -> list[int]:
-    """Tell how often each worker was started again."""
-    return [worker.restarts for worker in pool.statistics().workers]

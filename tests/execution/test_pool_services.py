@@ -14,15 +14,16 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from anyio.lowlevel import checkpoint
 
 from streamq.errors import DataError, QueryCancelled, QueryError, StreamqError, WorkerCrashed
 from streamq.execution.jobs import HostedService, WorkerPool
 from streamq.flow.inbox import Inbox
-from tests.execution.pools import ENDLESS, PoolMaker, make_job, make_pool, read
+from tests.execution.pools import ENDLESS, PoolMaker, make_job, read, restarts
 from tests.execution.services import Recorded, notes
+from tests.waiting import pause
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
+of_processes = pytest.mark.parametrize("executor", ["process"], indirect=True)
 
 
 class Asked:
@@ -61,7 +62,7 @@ async def hosted(pool: WorkerPool, log: Path, worker: int = 0) -> AsyncIterator[
 async def wait_for(log: Path, event: str) -> None:
     with anyio.fail_after(30):
         while event not in await anyio.to_thread.run_sync(notes, log):
-            await checkpoint()
+            await pause()
 
 
 @pytest.fixture
@@ -80,33 +81,36 @@ async def test_answers_come_in_the_order_of_the_calls(pool: WorkerPool, log: Pat
     assert notes(log) == ["opened", "closed"]
 
 
-async def test_jobs_and_services_share_a_worker(new_pool: PoolMaker, log: Path) -> None:
+async def test_jobs_and_services_share_a_worker(pool: WorkerPool, log: Path) -> None:
     """A job is run beside a service, and between its calls."""
-    async with new_pool(workers=1) as pool, hosted(pool, log) as asked:
+    async with hosted(pool, log) as asked:
         assert await asked.ask(1) == 1
-        assert (await read(pool, make_job("SELECT sum(i) AS s FROM range(100000) r(i)"))).to_pylist() == [{"s": 4999950000}]
+        job = make_job("SELECT sum(i) AS s FROM range(100000) r(i)")
+        assert (await read(pool, job, worker=0)).to_pylist() == [{"s": 4999950000}]
         assert await asked.ask(2) == 2
 
 
 @pytest.mark.parametrize(("request_", "error", "message"), [("fail", DataError, "as asked"), ("break", QueryError, "internal error: this")])
 async def test_a_failed_call_ends_the_service(pool: WorkerPool, log: Path, request_: str, error: type[QueryError], message: str) -> None:
     """What a call fails with is told, typed; then the service is closed, and its worker goes on."""
+    before = restarts(pool)
     async with hosted(pool, log) as asked:
         with pytest.raises(error, match=message):
             await asked.ask(request_)
         assert isinstance(await asked.service.wait_ended(), error)
     assert notes(log) == ["opened", "closed"]
-    assert [worker.restarts for worker in pool.statistics().workers] == [0, 0]
+    assert restarts(pool) == before
 
 
 @pytest.mark.parametrize("request_", ["wait", ("sql", ENDLESS)], ids=["python", "sql"])
 async def test_leaving_interrupts_a_call(pool: WorkerPool, log: Path, request_: object) -> None:
     """A call that would go on for hours is stopped, and the worker is not replaced."""
+    before = restarts(pool)
     async with hosted(pool, log) as asked:
         asked.service.call(request_)
         await wait_for(log, "waits")
     assert notes(log) == ["opened", "waits", "closed"]
-    assert [worker.restarts for worker in pool.statistics().workers] == [0, 0]
+    assert restarts(pool) == before
 
 
 async def test_a_service_that_is_never_called_is_never_opened(pool: WorkerPool, log: Path) -> None:
@@ -140,24 +144,24 @@ async def test_the_quietest_workers_come_first(new_pool: PoolMaker, log: Path) -
         assert [pool.quietest(count) for count in (1, 2, 3, 9)] == [[0], [0, 2], [0, 1, 2], [0, 1, 2]]
 
 
-async def test_a_killed_worker_ends_its_services(tmp_path: Path, log: Path) -> None:
-    """All services of a worker that dies are told so; those of another go on."""
-    async with make_pool("process", tmp_path) as pool:
-        host = partial(hosted, pool, log)
-        async with host() as first, host() as second, host(worker=1) as other:
-            assert [await asked.ask(0) for asked in (first, second, other)] == [0, 0, 0]
-            pid = pool.statistics().workers[0].pid
-            assert pid is not None
-            os.kill(pid, signal.SIGKILL)
-            for asked in (first, second):
-                with pytest.raises(WorkerCrashed, match="SIGKILL"):
-                    await asked.answer()
-            assert await other.ask(1) == 1
-
-
-async def test_workers_import_what_their_work_needs(tmp_path: Path, log: Path) -> None:
+@of_processes
+async def test_workers_import_what_their_work_needs(pool: WorkerPool, log: Path) -> None:
     """A worker that runs jobs has neither operators nor compiled kernels, and never the parser or the event loop."""
-    async with make_pool("process", tmp_path) as pool:
-        await read(pool, make_job("SELECT 1 AS a"))
-        async with hosted(pool, log) as asked:
-            assert await asked.ask(("modules", "numba", "sqlglot", "anyio", "streamq.operators", "streamq.streaming")) == []
+    await read(pool, make_job("SELECT 1 AS a"), worker=0)
+    async with hosted(pool, log) as asked:
+        assert await asked.ask(("modules", "numba", "sqlglot", "anyio", "streamq.operators", "streamq.streaming")) == []
+
+
+@of_processes
+async def test_a_killed_worker_ends_its_services(pool: WorkerPool, log: Path) -> None:
+    """All services of a worker that dies are told so; those of another go on."""
+    host = partial(hosted, pool, log)
+    async with host() as first, host() as second, host(worker=1) as other:
+        assert [await asked.ask(0) for asked in (first, second, other)] == [0, 0, 0]
+        pid = pool.statistics().workers[0].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        for asked in (first, second):
+            with pytest.raises(WorkerCrashed, match="SIGKILL"):
+                await asked.answer()
+        assert await other.ask(1) == 1
