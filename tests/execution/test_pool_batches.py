@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,11 +12,12 @@ import anyio
 import duckdb
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from streamq.execution.jobs import ArrowFiles, ToFiles, ToReader, WorkerPool
-from tests.execution.pools import PoolMaker, drain, make_job, read
+from tests.execution.pools import PoolMaker, drain, make_job, make_pool, read
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 
@@ -24,7 +26,7 @@ SELECT i, 's' || i AS s, repeat('x', i % 50) AS r, [i, i + 1] AS l, {'a': i, 'b'
     (i / 7)::DECIMAL(18, 4) AS d, (i::HUGEINT * 1000000000000000000) AS h, ('v' || i % 3)::ENUM('v0', 'v1', 'v2') AS e,
     TIMESTAMPTZ '2020-01-01 00:00:00+02' + INTERVAL (i) SECOND AS z, DATE '2020-01-01' + i::INTEGER AS c, TIME '01:02:03' AS o,
     encode('b' || i) AS b, CASE WHEN i % 5 = 0 THEN NULL ELSE i::DOUBLE END AS f, i % 2 = 0 AS y, NULL AS n
-FROM range(5000) g(i)
+FROM range(2000) g(i)
 """
 
 
@@ -35,6 +37,13 @@ def expected(sql: str) -> pa.Table:
         return connection.sql(sql).to_arrow_table()
 
 
+@pytest.fixture(scope="module")
+async def narrow_pool(executor: str, anyio_backend: object, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WorkerPool]:
+    """A pool of one worker, with few small slots."""
+    async with make_pool(executor, tmp_path_factory.mktemp("narrow"), workers=1, slots=4, slot_bytes=1 << 18) as pool:
+        yield pool
+
+
 async def test_batches_come_in_order(pool: WorkerPool) -> None:
     """The rows are DuckDB's, in its order."""
     table = await read(pool, make_job("SELECT i, i * 2 AS j FROM range(200000) t(i)"))
@@ -43,9 +52,7 @@ async def test_batches_come_in_order(pool: WorkerPool) -> None:
 
 async def test_every_type_arrives_as_duckdb_gives_it(pool: WorkerPool) -> None:
     """Strings, nested values, decimals, enums and times are the same types and values."""
-    table = await read(pool, make_job(TYPES, batch_rows=1000))
-    assert table.schema == expected(TYPES).schema
-    assert table.to_pylist() == expected(TYPES).to_pylist()
+    assert (await read(pool, make_job(TYPES, batch_rows=300))).equals(expected(TYPES))
 
 
 async def test_an_empty_result_has_its_schema(pool: WorkerPool) -> None:
@@ -100,7 +107,7 @@ async def test_parameters_keep_their_types(pool: WorkerPool) -> None:
 
 async def test_a_table_is_read_by_several_jobs(pool: WorkerPool) -> None:
     """Jobs that run at once may share an input."""
-    table = pa.table({"a": range(100_000), "d": pa.array([Decimal(i) for i in range(100_000)], pa.decimal128(38, 0))})
+    table = pa.table({"a": pa.arange(0, 100_000), "d": pa.arange(0, 100_000).cast(pa.decimal128(38, 0))})
     job = make_job("SELECT sum(a) AS s, sum(d) AS d FROM t", inputs=(("t", table),))
     answers: list[pa.Table] = []
 
@@ -137,39 +144,39 @@ async def test_no_arrow_files_are_no_rows(pool: WorkerPool) -> None:
 
 async def test_parquet_is_read(pool: WorkerPool, tmp_path: Path) -> None:
     """A job reads a range of a file's rows."""
-    pq.write_table(pa.table({"a": range(10_000)}), tmp_path / "a.parquet", row_group_size=1000)
+    pq.write_table(pa.table({"a": pa.arange(0, 10_000)}), tmp_path / "a.parquet", row_group_size=1000)
     rows = "file_row_number >= 1500 AND file_row_number < 2500"
     view = f"SELECT a FROM read_parquet('{tmp_path}/a.parquet', file_row_number = true) WHERE {rows}"
     table = await read(pool, make_job("SELECT * FROM v", views=(("v", view),)))
     assert table.column("a").to_pylist() == list(range(1500, 2500))
 
 
-async def test_credits_bound_what_is_in_flight(new_pool: PoolMaker) -> None:
+async def test_credits_bound_what_is_in_flight(narrow_pool: WorkerPool) -> None:
     """A job that nobody reads takes as many turns as it had credits, here of one batch each, and then waits."""
-    job = make_job("SELECT i FROM range(1000000) t(i)", batch_rows=65_536)
-    async with new_pool(workers=1) as pool, pool.run(job, credits=3) as stalled:
+    job = make_job("SELECT i FROM range(1000000) t(i)", batch_rows=16_384)
+    async with narrow_pool.run(job, credits=3) as stalled:
         # Any number of turns of other jobs pass, on the same worker.
         for _ in range(5):
-            await read(pool, make_job("SELECT i FROM range(20000) t(i)", batch_rows=1000))
+            await read(narrow_pool, make_job("SELECT i FROM range(20000) t(i)", batch_rows=1000))
         assert len(stalled._batches) == 3  # type: ignore[attr-defined]
         assert await drain(stalled) == 1_000_000
 
 
-async def test_batches_of_a_turn_fit_a_slot(new_pool: PoolMaker) -> None:
+async def test_batches_of_a_turn_fit_a_slot(narrow_pool: WorkerPool) -> None:
     """However many small batches a job could give at once, those that wait are no more than its credits' worth of slots."""
     job = make_job("SELECT i FROM range(1000000) t(i)", batch_rows=10_000)
-    async with new_pool(workers=1, slot_bytes=1 << 18) as pool, pool.run(job, credits=2) as stalled:
+    async with narrow_pool.run(job, credits=2) as stalled:
         for _ in range(5):
-            await read(pool, make_job("SELECT i FROM range(20000) t(i)", batch_rows=1000))
+            await read(narrow_pool, make_job("SELECT i FROM range(20000) t(i)", batch_rows=1000))
         waiting = [batch.num_rows for batch, _ in stalled._batches]  # type: ignore[attr-defined]
         assert 2 * 10_000 <= sum(waiting) <= 2 * (1 << 18) // 8
         assert await drain(stalled) == 1_000_000
 
 
-async def test_a_stalled_job_does_not_hold_its_worker(new_pool: PoolMaker) -> None:
+async def test_a_stalled_job_does_not_hold_its_worker(narrow_pool: WorkerPool) -> None:
     """Other jobs of the worker go on while one has no reader."""
-    async with new_pool(workers=1) as pool, pool.run(make_job("SELECT i FROM range(1000000) t(i)")) as stalled:
-        assert (await read(pool, make_job("SELECT 42 AS a"))).to_pydict() == {"a": [42]}
+    async with narrow_pool.run(make_job("SELECT i FROM range(1000000) t(i)")) as stalled:
+        assert (await read(narrow_pool, make_job("SELECT 42 AS a"))).to_pydict() == {"a": [42]}
         assert await drain(stalled) == 1_000_000
 
 
@@ -179,7 +186,7 @@ async def test_many_jobs_on_few_workers(pool: WorkerPool) -> None:
 
     async def ask(number: int) -> None:
         table = await read(pool, make_job(f"SELECT i + {number} AS a FROM range(20000) t(i)", batch_rows=3000))
-        sums[number] = sum(table.column("a").to_pylist())
+        sums[number] = pc.sum(table.column("a")).as_py()
 
     async with anyio.create_task_group() as tasks:
         for number in range(50):
@@ -187,14 +194,14 @@ async def test_many_jobs_on_few_workers(pool: WorkerPool) -> None:
     assert sums == {number: 199_990_000 + 20_000 * number for number in range(50)}
 
 
-async def test_who_keeps_what_is_lent_stops_nobody(new_pool: PoolMaker) -> None:
+async def test_who_keeps_what_is_lent_stops_nobody(narrow_pool: WorkerPool) -> None:
     """A reader who was to let go of its batches and does not gets all of them, as do others, and they stay what they were."""
     sql = "SELECT i, i::VARCHAR AS s FROM range(200000) t(i)"
-    async with new_pool(workers=1, slots=4, slot_bytes=1 << 18) as pool:
-        kept = await read(pool, make_job(sql, output=ToReader(lend=True), batch_rows=2048))
-        for lend in (False, True):
-            assert (await read(pool, make_job(sql, output=ToReader(lend), batch_rows=2048))).equals(expected(sql))
-    assert kept.equals(expected(sql))
+    answer = expected(sql)
+    kept = await read(narrow_pool, make_job(sql, output=ToReader(lend=True), batch_rows=2048))
+    for lend in (False, True):
+        assert (await read(narrow_pool, make_job(sql, output=ToReader(lend), batch_rows=2048))).equals(answer)
+    assert kept.equals(answer)
 
 
 async def test_rows_larger_than_a_slot(pool: WorkerPool) -> None:
@@ -208,7 +215,7 @@ async def test_batches_outlive_their_pool(new_pool: PoolMaker) -> None:
     """What a reader was given is its own."""
     async with new_pool(workers=1) as pool:
         table = await read(pool, make_job(TYPES))
-    assert table.to_pylist() == expected(TYPES).to_pylist()
+    assert table.equals(expected(TYPES))
 
 
 async def test_statistics_count_jobs(pool: WorkerPool) -> None:
@@ -238,7 +245,8 @@ async def test_what_cannot_be_asked(pool: WorkerPool, options: dict[str, Any]) -
 
 async def test_memory_stays_flat_while_a_reader_stalls(pool: WorkerPool, tmp_path: Path) -> None:
     """A scan of many rows holds its granted batches, however long nobody reads."""
-    pq.write_table(pa.table({"a": range(2_000_000), "b": range(2_000_000)}), tmp_path / "a.parquet", row_group_size=122_880)
+    table = pa.table({"a": pa.arange(0, 2_000_000), "b": pa.arange(0, 2_000_000)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=122_880, use_dictionary=False)
     scan = make_job(f"SELECT a, b FROM read_parquet('{tmp_path}/a.parquet')")
     async with pool.run(scan, worker=0) as first, pool.run(scan, worker=1) as second:
         await anext(aiter(first))
@@ -246,7 +254,8 @@ async def test_memory_stays_flat_while_a_reader_stalls(pool: WorkerPool, tmp_pat
         before = resident_bytes()
         for number in range(40):
             await read(pool, make_job("SELECT i FROM range(30000) t(i)"), worker=number % 2)
-        assert resident_bytes() - before < 64 << 20
+        # All rows are more than twice as much.
+        assert resident_bytes() - before < 24 << 20
         assert await drain(first) + await drain(second) == 2 * (2_000_000 - 32_768)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import anyio
-import anyio.lowlevel
 import pyarrow as pa
 import pytest
 
 from streamq.errors import DataError, QueryError
 from streamq.execution.jobs import PARTITION_COLUMN, JobResult, ToFiles, WorkerPool
 from streamq.plan import fragments
-from tests.execution.pools import ENDLESS, PoolMaker, drain, make_job, names_in
+from tests.execution.pools import ENDLESS, drain, make_job, names_in
+from tests.waiting import pause
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 
@@ -95,14 +94,14 @@ async def test_a_cancelled_job_leaves_no_file(pool: WorkerPool, directory: Path)
     job = make_job("SELECT i AS a FROM range(100000000000) t(i)", output=ToFiles(str(directory), "kept", 1))
     async with pool.run(job):
         while not names_in(directory):
-            await anyio.lowlevel.checkpoint()
+            await pause()
     assert not names_in(directory)
 
 
-async def test_a_job_that_writes_lets_others_run(new_pool: PoolMaker, directory: Path) -> None:
+async def test_a_job_that_writes_lets_others_run(pool: WorkerPool, directory: Path) -> None:
     """Writing goes on a batch at a time, in turn with the worker's other jobs."""
     endless = make_job("SELECT i AS a FROM range(100000000000) t(i)", output=ToFiles(str(directory), "kept", 1))
-    async with new_pool(workers=1) as pool, pool.run(endless), pool.run(make_job("SELECT i FROM range(100000) t(i)")) as other:
+    async with pool.run(endless, worker=0), pool.run(make_job("SELECT i FROM range(100000) t(i)"), worker=0) as other:
         assert await drain(other) == 100_000
 
 
