@@ -23,11 +23,15 @@ from streamq.plan.relations import RelationSnapshot
 from streamq.sql.bind import bind_query
 from streamq.sql.binder import Binder
 from streamq.sql.catalog import CatalogView
+from streamq.sql.continuous import late_rows_error
+from streamq.sql.diagnostics import find_word
 from streamq.sql.logical import BoundQuery
+from streamq.sql.positions import place
 from streamq.sql.prepared import PreparedSelect, PreparedSelects
 from streamq.sql.statements import Parameters, Select
 from streamq.storage.catalog import Catalog
 from streamq.storage.cut import Cut
+from streamq.storage.dependencies import Circle
 
 MOST_FOLLOWED = 64
 """So many plans of continuous queries are kept for those who follow the same."""
@@ -123,6 +127,9 @@ class Planner:
         return planned
 
     def _plan_dataflow(self, select: Select, bound: BoundQuery, catalog: CatalogView, partitions: int | None) -> PlannedContinuous:
+        circle = self._catalog.find_circle(bound.relations, select.late_rows_into)
+        if circle is not None:
+            raise _circle_error(select, circle)
         options = dict(bound.options)
         _, target = self._partitions(options, partitions)
         executor = choose_continuous_executor(wanted=self._executor(options, select))
@@ -199,6 +206,25 @@ class Planner:
         asked = _whole_number(options, "target_partitions")
         asked = given if asked is None else asked
         return asked, self._config.target_partitions if asked is None else clamp_partitions(asked)
+
+
+def _circle_error(select: Select, circle: Circle) -> BindError:
+    source = circle.source
+    hint = f"leave the retention of {source} out, or let late rows go into a table"
+    if circle.writer is None:
+        message = f"late rows would wait for room in {source} until this query, which reads it, has read on, and the query for them"
+        return late_rows_error(select, message, hint)
+    text = select.written or select.sql
+    offset = find_word(text, source)
+    line, column = (None, None) if offset is None else place(text, offset)
+    return BindError(
+        f"late rows of {circle.writer} would wait for room in {source} until this query, which reads both, has read on, "
+        f"and the query for {circle.writer}",
+        sql=text,
+        line=line,
+        column=column,
+        hint=hint,
+    )
 
 
 def is_continuous(select: Select) -> bool:

@@ -17,7 +17,8 @@ from streamq.sql.statements import CreateSource, CreateTable, Delete, Parameters
 from streamq.storage.bounded_feed import BoundedFeed
 from streamq.storage.commits import Commits
 from streamq.storage.cut import Cut
-from streamq.storage.entries import Entry, RelationState, View, how_to_drop, info_of, kind_of, said, state_of
+from streamq.storage.dependencies import Circle, dependents, find_circle
+from streamq.storage.entries import Entry, RelationState, View, how_to_drop, info_of, kind_of, needs_of, said, state_of
 from streamq.storage.feeds import Feed, Wanted
 from streamq.storage.insertion import Insertion, write
 from streamq.storage.rows import InsertResult
@@ -60,7 +61,7 @@ class Catalog:
                 if if_not_exists:
                     return False
                 self._check_free(entry.name)
-            if isinstance(entry, MaterializedView) and (gone := sorted(entry.reads - self._entries.keys())):
+            if isinstance(entry, MaterializedView) and (gone := sorted(entry.needs - self._entries.keys())):
                 raise BindError(self._unknown(gone[0]))
             self._set(entry)
             return True
@@ -80,7 +81,7 @@ class Catalog:
                     f"{entry.name!r} is read by the materialized view {kept[0]!r}, which keeps the answer to what it was created with",
                     hint="drop the materialized view first, and create it again",
                 )
-            if isinstance(entry, View) and {entry.name.lower(), *self.dependents(entry.name)} & {name.lower() for name in entry.reads}:
+            if isinstance(entry, View) and {entry.name.lower(), *self.dependents(entry.name)} & needs_of(entry):
                 raise BindError(f"the view {entry.name!r} would read itself")
             self._set(entry)
             return old
@@ -152,16 +153,23 @@ class Catalog:
             return self.add(KeyedTable.create(statement, store=self._tables))
 
     def materialized(
-        self, name: str, schema: pa.Schema, *, sql: str, key: tuple[str, ...] | None, reads: Iterable[str]
+        self,
+        name: str,
+        schema: pa.Schema,
+        *,
+        sql: str,
+        key: tuple[str, ...] | None,
+        reads: frozenset[str],
+        late_rows_into: str | None = None,
     ) -> MaterializedView:
-        """Make an empty materialized view. Whoever runs its query adds it here once that is open, and fills it.
+        """Make an empty materialized view; names of relations are in lower case. Whoever runs its query adds it here once that is open, and fills it.
 
         Raises:
             BindError: the name is taken, or a column cannot be kept.
         """
         with self.commits.cut():
             self._check_free(name)
-            return MaterializedView(name, schema, sql=sql, key=key, reads=frozenset(map(str.lower, reads)), store=self._tables)
+            return MaterializedView(name, schema, sql=sql, key=key, reads=reads, late_rows_into=late_rows_into, store=self._tables)
 
     def discard(self, view: MaterializedView) -> None:
         """Give the memory of a materialized view back that was never added."""
@@ -271,16 +279,12 @@ class Catalog:
 
     def dependents(self, name: str) -> tuple[str, ...]:
         """Give the views (lower case) that read `name`, directly or through others, each behind what it reads."""
-        found: dict[str, None] = {}
-        waiting = [name.lower()]
-        while waiting:
-            target = waiting.pop(0)
-            for key, entry in self._entries.items():
-                if isinstance(entry, View | MaterializedView) and target in {read.lower() for read in entry.reads}:
-                    found.pop(key, None)
-                    found[key] = None
-                    waiting.append(key)
-        return tuple(found)
+        return dependents(self._entries, name)
+
+    def find_circle(self, reads: Iterable[str], late_rows_into: str | None) -> Circle | None:
+        """Look for a circle of waiting in which a continuous query would stand."""
+        with self.commits.cut():
+            return find_circle(self._entries, reads, late_rows_into)
 
     def entry(self, name: str) -> Entry:
         """Give what has this name.

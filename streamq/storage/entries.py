@@ -76,6 +76,17 @@ def said(entry: Entry) -> str:
     return "registered relation" if kind == "registered" else kind
 
 
+def needs_of(entry: Entry) -> frozenset[str]:
+    """Give the names (lower case) of what an entry cannot be without."""
+    match entry:
+        case MaterializedView():
+            return entry.needs
+        case View():
+            return frozenset(name.lower() for name in entry.reads)
+        case _:
+            return frozenset()
+
+
 def info_of(entry: Entry) -> RelationInfo:
     """Give what binding needs of an entry."""
     if isinstance(entry, View):

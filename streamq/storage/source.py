@@ -111,6 +111,11 @@ class PushedSource:
         return len(self._shards)
 
     @property
+    def retains(self) -> bool:
+        """Whether there is room for so many rows only, and an insert waits until those who follow have read what it would drop."""
+        return self._options.retains
+
+    @property
     def finished(self) -> bool:
         """Whether the source has ended."""
         return self._finished
@@ -281,7 +286,7 @@ class PushedSource:
 
     def _has_room(self) -> bool:
         """Tell whether the retention is kept, after it has dropped what it may. One insert at a time may then go beyond it."""
-        if not self._options.retains or self._unread == self._inserted:
+        if not self.retains or self._unread == self._inserted:
             return True
         now_us = max(self._last_us, self._clock_us())
         self._drop_oldest(now_us)
@@ -296,7 +301,7 @@ class PushedSource:
             raise SourceError(f"{self.name} has been finished and takes no more rows; create another source for them")
 
     def _check_room(self, added: pa.Table) -> None:
-        if self._options.retains or self.bytes + added.nbytes <= self._max_bytes:
+        if self.retains or self.bytes + added.nbytes <= self._max_bytes:
             return
         raise ResourceLimit(
             f"{self.name} holds {size(self.bytes)} and this insert adds {size(added.nbytes)}, more than max_source_bytes allows "
@@ -316,7 +321,7 @@ class PushedSource:
         unread = self._unread
         if (expired := min(self._expired_before(now_us), unread)) > 0:
             self._drop_before(expired)
-        while self._options.retains and self.rows and self.bytes > self._max_bytes and (first := self._first) < unread:
+        while self.retains and self.rows and self.bytes > self._max_bytes and (first := self._first) < unread:
             share = 1 - self._max_bytes / self.bytes
             self._drop_before(min(unread, first + max(1, int((self._inserted - first) * share))))
 

@@ -34,18 +34,27 @@ class MaterializedView(StoredRows):
     """The result of a continuous query. Every method may be called from any thread; one writes at a time.
 
     `schema` is without `_op`. `key` are the columns that identify a row, () for a result of one row, None if none do; `changelog`
-    says what the batches of `apply` look like. `reads` names the relations that the query reads.
+    says what the batches of `apply` look like. `reads` names the relations that the query reads, `late_rows_into` the one that it writes.
     """
 
     kind: RelationKind = "materialized view"
 
     def __init__(
-        self, name: str, schema: pa.Schema, *, sql: str, key: tuple[str, ...] | None, reads: frozenset[str], store: TableStore
+        self,
+        name: str,
+        schema: pa.Schema,
+        *,
+        sql: str,
+        key: tuple[str, ...] | None,
+        reads: frozenset[str],
+        late_rows_into: str | None = None,
+        store: TableStore,
     ) -> None:
         super().__init__(name, schema, key or (), store)
         self.sql = sql
         self.key = key
         self.reads = reads
+        self.late_rows_into = late_rows_into
         self._reached = NOTHING
         self._error: StreamqError | None = None
         self._held = 0
@@ -61,6 +70,11 @@ class MaterializedView(StoredRows):
                 con.execute(f"CREATE TABLE {identifier(name)} ({columns})")
             except duckdb.CatalogException as error:
                 raise BindError(f"a materialized view or table {name!r} is being created already") from error
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The names of the relations without which the query cannot be."""
+        return self.reads if self.late_rows_into is None else self.reads | {self.late_rows_into}
 
     @property
     def reached(self) -> Reached:

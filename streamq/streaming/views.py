@@ -75,8 +75,14 @@ def _open(statement: CreateView, parameters: Parameters, catalog: Catalog, plann
     select = replace(statement.query, emit=statement.query.emit or "changes", every_s=0.0)
     planned = planner.plan_continuous(select, parameters)
     dataflow = planned.dataflow
-    late = () if select.late_rows_into is None else (select.late_rows_into,)
-    view = catalog.materialized(statement.name, dataflow.schema, sql=select.sql, key=dataflow.key, reads={*names_read(select), *late})
+    view = catalog.materialized(
+        statement.name,
+        dataflow.schema,
+        sql=select.sql,
+        key=dataflow.key,
+        reads=names_read(select),
+        late_rows_into=None if select.late_rows_into is None else select.late_rows_into.lower(),
+    )
     opened = OpenedQuery(planned, catalog, host.config, host.epoch_session, batch_rows=EPOCH_ROWS, epoch_rows=None, keeps=view)
     try:
         opened.open()

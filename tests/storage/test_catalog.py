@@ -195,7 +195,7 @@ def test_a_view_has_no_snapshot(catalog: Catalog) -> None:
 
 def test_a_materialized_view_is_a_relation_and_a_dependent(catalog: Catalog) -> None:
     """It is read and followed at one cut with others, and keeps what it reads from being dropped."""
-    made = catalog.materialized("M", ID, sql="SELECT id FROM orders", key=None, reads={"Orders"})
+    made = catalog.materialized("M", ID, sql="SELECT id FROM orders", key=None, reads=frozenset({"orders"}))
     assert "m" not in catalog
     catalog.add(made)
     catalog.insert("orders", {"id": [1]})

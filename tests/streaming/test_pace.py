@@ -30,7 +30,7 @@ def catalog() -> Iterator[Catalog]:
 
 
 def view(catalog: Catalog, name: str) -> MaterializedView:
-    made = catalog.materialized(name, SCHEMA, sql="SELECT n FROM s", key=None, reads={"s"})
+    made = catalog.materialized(name, SCHEMA, sql="SELECT n FROM s", key=None, reads=frozenset({"s"}))
     catalog.add(made)
     return made
 

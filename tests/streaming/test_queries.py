@@ -267,6 +267,42 @@ async def test_late_rows_need_a_place_for_every_column(db: streamq.Database) -> 
         await db.query(sql).start()
 
 
+OF_CLICKS = "SELECT window_end, count(*) AS n FROM TUMBLE(clicks, ts, INTERVAL '1' MINUTE) GROUP BY ALL"
+RETAINS = "CREATE SOURCE late (ts TIMESTAMP, page VARCHAR) WITH (retention_rows = 1)"
+BOTH = "SELECT per_minute.n FROM per_minute JOIN {late} ON per_minute.n = length({late}.page) EMIT CHANGES"
+
+
+async def test_late_rows_do_not_wait_for_who_waits_for_them(db: streamq.Database) -> None:
+    """A query in which late rows would wait for room until it reads on, and it for them, is refused; with a table nobody waits."""
+    await db.execute(TIMED)
+    await db.execute(RETAINS)
+    with pytest.raises(streamq.BindError, match=r"wait for room in late until this query, which reads it, has read on") as own:
+        sql = "SELECT c.page FROM TUMBLE(clicks, ts, INTERVAL '1' MINUTE) c JOIN late USING (page) EMIT CHANGES LATE ROWS INTO late"
+        await db.query(sql).start()
+    assert own.value.column == sql.rindex("late") + 1
+    await db.execute(f"CREATE MATERIALIZED VIEW per_minute AS {OF_CLICKS} LATE ROWS INTO late")
+    await db.execute("CREATE VIEW pages AS SELECT page FROM late")
+    await db.execute("CREATE MATERIALIZED VIEW distinct_pages AS SELECT DISTINCT page FROM pages")
+    for late in ("late", "pages", "distinct_pages"):
+        with pytest.raises(streamq.BindError, match="late rows of per_minute would wait for room in late") as through_views:
+            await db.query(BOTH.format(late=late)).start()
+        assert through_views.value.hint == "leave the retention of late out, or let late rows go into a table"
+    assert (await db.fetch(BOTH.format(late="late").removesuffix("EMIT CHANGES"))).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    "into", ["CREATE SOURCE late (ts TIMESTAMP, page VARCHAR)", "CREATE TABLE late (ts TIMESTAMP, page VARCHAR PRIMARY KEY)"]
+)
+async def test_a_view_can_be_read_beside_its_late_rows(db: streamq.Database, into: str) -> None:
+    """What has room for all late rows can be read together with the view that they are late for."""
+    await db.execute(TIMED)
+    await db.execute(into)
+    await db.execute(f"CREATE MATERIALIZED VIEW per_minute AS {OF_CLICKS} LATE ROWS INTO late")
+    async with db.query(BOTH.format(late="late")) as stream:
+        await db.insert("clicks", [{"ts": _at(600), "page": "in time"}, {"ts": _at(0), "page": "x"}])
+        assert await next_rows(stream) == [(1, "insert")]
+
+
 # Progress and statistics
 
 
