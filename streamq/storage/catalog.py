@@ -162,7 +162,7 @@ class Catalog:
         reads: frozenset[str],
         late_rows_into: str | None = None,
     ) -> MaterializedView:
-        """Make an empty materialized view; names of relations are in lower case. Whoever runs its query adds it here once that is open, and fills it.
+        """Make an empty materialized view, with names in lower case. Who runs its query adds it here once that is open, and fills it.
 
         Raises:
             BindError: the name is taken, or a column cannot be kept.
