@@ -15,7 +15,7 @@ from tests.conftest import ParquetFile
 ROWS = 300_000
 ROW_GROUP = 6_000
 FEW_ROWS = 9_000
-BIG_ROWS = 4_000_000
+BIG_ROWS = 2_000_000
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def few(parquet_file: ParquetFile) -> Path:
 
 @pytest.fixture(scope="session")
 def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows of numbers and strings in row groups of the usual size, several hundred megabytes as Arrow."""
+    """Rows of numbers and strings in row groups of the usual size, a hundred megabytes as Arrow."""
     path = tmp_path_factory.mktemp("big") / "big.parquet"
     columns = "i AS a, i * 7 % 1000003 AS b, i / 3 AS c, 'label number ' || (i % 100000) AS label"
     with duckdb.connect(config={"threads": 2}) as connection:

@@ -20,7 +20,7 @@ from tests.must.watch import PATIENCE_S, resident_bytes
 from tests.waiting import pause
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
-SLACK_BYTES = 64 << 20
+SLACK_BYTES = 32 << 20
 OTHER = "SELECT count(*) AS c, sum(a) AS s, max(label) AS m FROM big"
 FOLLOWERS = 60
 
@@ -63,7 +63,7 @@ async def epochs_of(stream: streamq.QueryBatchStream) -> int:
 
 
 async def test_memory_is_flat_under_a_stalled_reader(wide: streamq.Database) -> None:
-    """While a reader stalls, memory stays within 64 MB of where it was after its first batches, and reading stands still."""
+    """While a reader stalls, memory stays within 32 MB of where it was after its first batches, and reading stands still."""
     async with wide.query("SELECT * FROM big EMIT CHANGES", batch_rows=8_192) as stalled:
         for _ in range(16):
             await anext(stalled)
