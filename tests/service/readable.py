@@ -6,7 +6,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 LEAST_CONTRAST = 4.5
 """What WCAG asks of texts, level AA."""
@@ -59,9 +59,7 @@ def check_readable(page: Page, at_least: int) -> None:
     assert page.evaluate(OVERFLOWS) == []
 
 
-def brightness_of(browser: Browser, png: bytes) -> float:
-    """Give the mean brightness of a picture, from 0 to 255."""
-    page = browser.new_page()
-    brightness: float = page.evaluate(BRIGHTNESS, b64encode(png).decode())
-    page.close()
+def brightness_of(page: Page) -> float:
+    """Give the mean brightness of what one sees of a page, from 0 to 255."""
+    brightness: float = page.evaluate(BRIGHTNESS, b64encode(page.screenshot()).decode())
     return brightness

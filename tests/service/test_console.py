@@ -25,9 +25,11 @@ from tests.service.conftest import PATIENCE_S, serving
 from tests.service.readable import brightness_of, check_readable
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 BROWSER_MS = 20_000
+WIDE: ViewportSize = {"width": 1280, "height": 800}
+NARROW: ViewportSize = {"width": 360, "height": 740}
 START = datetime(2026, 5, 1, 12)
 PAGES = ["/", "/about", "/docs", "/docs/sql", "/", "/", "/docs"]
 FOLLOW = "SELECT page, count(*) AS clicks, max(took) AS slowest FROM clicks GROUP BY page EMIT CHANGES"
@@ -91,19 +93,6 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
         running.cancel()
 
 
-@pytest.fixture(scope="module")
-def tab(console: Console) -> Iterator[Tab]:
-    with tab_of(console) as tab:
-        yield tab
-
-
-@pytest.fixture
-def page(console: Console, tab: Tab) -> Iterator[Page]:
-    """The console as one finds it."""
-    with opened(console, tab) as page:
-        yield page
-
-
 @dataclass(frozen=True, slots=True)
 class Tab:
     """A tab of the browser, and what was said in its console."""
@@ -112,28 +101,37 @@ class Tab:
     said: list[str]
 
 
-@contextmanager
-def tab_of(console: Console, **options: Any) -> Iterator[Tab]:
-    context = console.browser.new_context(viewport={"width": 1280, "height": 800}, **options)
+@pytest.fixture(scope="module")
+def tab(console: Console) -> Iterator[Tab]:
+    """One for all tests: each has a process of the browser, which is most of what a test takes."""
+    context = console.browser.new_context(viewport=WIDE)
     context.set_default_timeout(BROWSER_MS)
     tab = Tab(context.new_page(), [])
     tab.page.on("console", lambda message: tab.said.append(message.text))
     tab.page.on("pageerror", lambda error: tab.said.append(str(error)))
-    try:
-        yield tab
-    finally:
-        context.close()
+    yield tab
+    context.close()
+
+
+@pytest.fixture
+def page(console: Console, tab: Tab) -> Iterator[Page]:
+    """The console as one finds it."""
+    with opened(console, tab, console.url) as page:
+        yield page
 
 
 @contextmanager
-def opened(console: Console, tab: Tab, url: str | None = None, ready: str = "#relations li") -> Iterator[Page]:
+def opened(console: Console, tab: Tab, url: str, ready: str = "#relations li", **media: Any) -> Iterator[Page]:
     """Open the console in a tab. It must say nothing in the browser's own console, but that requests were refused; then it is left."""
     tab.said.clear()
-    tab.page.goto(f"{url or console.url}/")
+    tab.page.emulate_media(**{"color_scheme": "light", "reduced_motion": "no-preference"} | media)
+    tab.page.set_viewport_size(WIDE)
+    tab.page.goto(f"{url}/")
     tab.page.wait_for_selector(ready)
     yield tab.page
     tab.page.evaluate("sessionStorage.clear()")
-    tab.page.goto("about:blank")
+    # It is of the same origin, which the browser shows in the same process.
+    tab.page.goto(f"{url}/healthz")
     assert [text for text in tab.said if not text.startswith("Failed to load resource")] == []
     wait(lambda: console.running() == [])
 
@@ -307,9 +305,9 @@ def test_relations(page: Page) -> None:
     assert page.input_value("#sql") == "SELECT 1;\n\nSELECT * FROM people EMIT CHANGES;"
 
 
-def test_a_token(console: Console) -> None:
+def test_a_token(console: Console, tab: Tab) -> None:
     """Where the service wants one it is asked for, again if it is wrong, and kept for this tab; what it does not suffice for is said."""
-    with tab_of(console) as tab, opened(console, tab, console.guarded_url, "#token-dialog[open]") as page:
+    with opened(console, tab, console.guarded_url, "#token-dialog[open]") as page:
         page.keyboard.type("streamq_wrong")
         page.keyboard.press("Enter")
         page.wait_for_selector("#token-title:text-is('The token was refused')")
@@ -389,22 +387,22 @@ def test_headers(console: Console) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_readable(console: Console, scheme: str) -> None:
+def test_readable(console: Console, tab: Tab, scheme: str) -> None:
     """In light and dark, wide and narrow: every text has contrast, and nothing runs out of the page."""
-    with tab_of(console, color_scheme=scheme) as tab, opened(console, tab) as page:
+    with opened(console, tab, console.url, color_scheme=scheme) as page:
         run(page, FOLLOW, "following")
         wait_for_row(page, "/about", "1", "0.25")
         page.click("summary:has-text('clicks')")
         console.insert("clicks", {"page": "/docs", "took": 20.0, "ts": START})
         page.wait_for_selector("td[data-changed]")
         check_readable(page, at_least=40)
-        brightness = brightness_of(console.browser, page.screenshot())
+        brightness = brightness_of(page)
         assert brightness > 200 if scheme == "light" else brightness < 60
         page.click("#plan-tab")
         page.wait_for_selector("#live:not([hidden]) table")
         page.wait_for_selector(".stage")
         check_readable(page, at_least=60)
-        page.set_viewport_size({"width": 360, "height": 740})
+        page.set_viewport_size(NARROW)
         check_readable(page, at_least=60)
         page.click("#result-tab")
         run(page, "SELECT 'a' AS\n  nothing, wrong -- why\nFROM clicks WHERE took > 1.5", "failed")
@@ -413,9 +411,9 @@ def test_readable(console: Console, scheme: str) -> None:
         check_readable(page, at_least=40)
 
 
-def test_motion_is_reduced(console: Console) -> None:
+def test_motion_is_reduced(console: Console, tab: Tab) -> None:
     """Who asked for none sees a mark that stays and goes, and nothing that moves."""
-    with tab_of(console, reduced_motion="reduce") as tab, opened(console, tab) as page:
+    with opened(console, tab, console.url, reduced_motion="reduce") as page:
         run(page, FOLLOW, "following")
         wait_for_row(page, "/about", "1", "0.25")
         console.insert("clicks", {"page": "/docs", "took": 30.0, "ts": START})
