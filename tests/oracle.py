@@ -9,11 +9,11 @@ import duckdb
 
 @cache
 def _instance() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(config={"threads": 1, "python_enable_replacements": False})
+    instance = duckdb.connect(config={"threads": 1, "python_enable_replacements": False})
+    instance.execute("SET GLOBAL TimeZone = 'UTC'")
+    return instance
 
 
 def connect_duckdb() -> duckdb.DuckDBPyConnection:
     """Open a connection, in UTC, whose registered and temporary relations no other sees. All are to one instance, on one thread."""
-    connection = _instance().cursor()
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
+    return _instance().cursor()

@@ -48,20 +48,26 @@ class Reference:
     def __init__(self) -> None:
         self.connection = duckdb.connect(config={"threads": 1})
         self.connection.execute("SET python_enable_replacements = false; SET TimeZone = 'UTC'")
+        self._given: dict[str, pa.Table] = {}
+        self._described: dict[tuple[str, tuple[tuple[str, pa.Schema], ...]], pa.Schema] = {}
 
     def describe(self, sql: str, inputs: Mapping[str, pa.Schema]) -> pa.Schema:
         """Give the schema of a SELECT over empty tables."""
-        return self.run(sql, {name: schema.empty_table() for name, schema in inputs.items()}).schema
+        asked = sql, tuple(inputs.items())
+        if asked not in self._described:
+            self._described[asked] = self.run(sql, {name: schema.empty_table() for name, schema in inputs.items()}).schema
+        return self._described[asked]
 
     def run(self, sql: str, tables: Mapping[str, pa.Table]) -> pa.Table:
         """Run a SELECT over tables."""
+        for name in self._given.keys() - tables.keys():
+            self.connection.unregister(name)
+            del self._given[name]
         for name, table in tables.items():
-            self.connection.register(name, table)
-        try:
-            return self.connection.sql(sql).to_arrow_table()
-        finally:
-            for name in tables:
-                self.connection.unregister(name)
+            if self._given.get(name) is not table:
+                self.connection.register(name, table)
+                self._given[name] = table
+        return self.connection.sql(sql).to_arrow_table()
 
     def result(self, dataflow: Dataflow, relations: Mapping[str, pa.Table], partitions: int) -> pa.Table:
         """Give what folding all changes of a dataflow gives."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from functools import cache
 
 import pyarrow as pa
 
 from tests.plan.reference import MemoryRelation, relation
 
 
+@cache
 def tables() -> dict[str, pa.Table]:
     """Make small tables with NULLs, repeated values, and types that differ between their keys."""
     count = 41

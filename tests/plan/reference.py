@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from zlib import crc32
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute
 
@@ -118,7 +119,13 @@ class _Run:
         tasks = self.tasks(stage)
         order = list(range(len(tasks)))
         self.random.shuffle(order)
-        done = {number: self.run_task(stage.fragment, *tasks[number]) for number in order}
+        with connect_duckdb() as session:
+            done = {}
+            for number in order:
+                self.give(session, stage.fragment, *tasks[number])
+                if not done:
+                    _create_views(session, stage.fragment)
+                done[number] = session.sql(stage.fragment.sql).to_arrow_table()
         match stage.output:
             case Emit():
                 self.emitted += [done[number] for number in order]
@@ -148,22 +155,24 @@ class _Run:
     def unit(self, relation: str, number: int) -> Lease:
         return Lease(number, tuple(split for split in self.snapshots[relation].splits if split.unit == number))
 
-    def run_task(self, fragment: Fragment, leases: Mapping[str, Lease], partition: int | None) -> pa.Table:
-        with connect_duckdb() as session:
-            for source in fragment.inputs:
-                if isinstance(source, ScanInput):
-                    snapshot = self.snapshots[source.relation]
-                    names = snapshot.schema.names if source.columns is None else source.columns
-                    table = snapshot.read(leases.get(source.name), names, source.filter).table
-                else:
-                    kept = self.kept[source.stage]
-                    parts = [part for group in kept for part in group] if not source.partitioned else kept[partition or 0]
-                    table = pa.concat_tables(parts)
-                session.register(source.name, table)
-            for name, sql in fragment.views:
-                quoted = name.replace('"', '""')
-                session.execute(f'CREATE TEMP VIEW "{quoted}" AS {sql}')
-            return session.sql(fragment.sql).to_arrow_table()
+    def give(self, session: duckdb.DuckDBPyConnection, fragment: Fragment, leases: Mapping[str, Lease], partition: int | None) -> None:
+        """Let a task's inputs take the place of those of the task before it."""
+        for source in fragment.inputs:
+            if isinstance(source, ScanInput):
+                snapshot = self.snapshots[source.relation]
+                names = snapshot.schema.names if source.columns is None else source.columns
+                table = snapshot.read(leases.get(source.name), names, source.filter).table
+            else:
+                kept = self.kept[source.stage]
+                parts = [part for group in kept for part in group] if not source.partitioned else kept[partition or 0]
+                table = pa.concat_tables(parts)
+            session.register(source.name, table)
+
+
+def _create_views(session: duckdb.DuckDBPyConnection, fragment: Fragment) -> None:
+    for name, sql in fragment.views:
+        quoted = name.replace('"', '""')
+        session.execute(f'CREATE TEMP VIEW "{quoted}" AS {sql}')
 
 
 def _part(table: pa.Table, part: int, partitions: int) -> pa.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 import pytest
@@ -35,6 +35,12 @@ def reference() -> Reference:
     return Reference()
 
 
+@pytest.fixture(scope="module")
+def rows() -> Mapping[str, pa.Table]:
+    """Share the rows, which are registered only where they change."""
+    return {name: with_system_columns(table) for name, table in RELATIONS.items()}
+
+
 def bound(sql: str, binder: Binder) -> BoundQuery:
     """Bind a query."""
     statement = parse_one(sql)
@@ -58,28 +64,27 @@ def _value(value: object) -> object:
     return repr(value) if isinstance(value, list | dict) else value
 
 
-@pytest.mark.parametrize("partitions", [1, 3])
 @pytest.mark.parametrize("name", QUERIES)
-def test_answer(name: str, partitions: int, binder: Binder, reference: Reference) -> None:
+def test_answer(name: str, binder: Binder, reference: Reference, rows: Mapping[str, pa.Table]) -> None:
     """The changes of a query over all rows fold to its answer, however many partitions there are."""
-    dataflow = planned(f"{QUERIES[name]} EMIT CHANGES", binder, reference, partitions)
-    rows = {name: with_system_columns(table) for name, table in RELATIONS.items()}
-    found = reference.result(dataflow, rows, partitions)
     expected = reference.run(render_whole(bound(QUERIES[name], binder).plan), rows)
-    assert bag(found) == bag(expected)
-    assert found.schema.types == expected.schema.types
-    assert found.schema.names == expected.schema.names
+    continuous = bound(f"{QUERIES[name]} EMIT CHANGES", binder)
+    for partitions in (1, 3):
+        dataflow = plan_continuous(continuous, CATALOG, partitions=partitions, describe=reference.describe)
+        found = reference.result(dataflow, rows, partitions)
+        assert bag(found) == bag(expected), partitions
+        assert found.schema.types == expected.schema.types
+        assert found.schema.names == expected.schema.names
 
 
 TIMED = [name for name, sql in QUERIES.items() if any(word in sql for word in ("TUMBLE", "HOP", "SESSION", "INTERVAL"))]
 
 
 @pytest.mark.parametrize("name", TIMED)
-def test_final_answer(name: str, binder: Binder, reference: Reference) -> None:
+def test_final_answer(name: str, binder: Binder, reference: Reference, rows: Mapping[str, pa.Table]) -> None:
     """What a query gives as final is its answer, when all windows have closed."""
     dataflow = planned(f"{QUERIES[name]} EMIT FINAL", binder, reference)
     assert dataflow.changelog == "append"
-    rows = {name: with_system_columns(table) for name, table in RELATIONS.items()}
     found = reference.result(dataflow, rows, 3)
     assert bag(found) == bag(reference.run(render_whole(bound(QUERIES[name], binder).plan), rows))
 

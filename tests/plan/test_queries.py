@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -45,12 +46,18 @@ def rows(table: pa.Table) -> list[tuple[object, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def ask_duckdb(sql: str) -> list[tuple[object, ...]]:
-    """Run the query as written."""
-    with connect_duckdb() as session:
+@pytest.fixture(scope="module")
+def oracle() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Share one connection that has the tables."""
+    with connect_duckdb() as oracle:
         for name, table in tables().items():
-            session.register(name, table)
-        return rows(session.sql(sql).to_arrow_table())
+            oracle.register(name, table)
+        yield oracle
+
+
+def answer(sql: str, oracle: duckdb.DuckDBPyConnection) -> list[tuple[object, ...]]:
+    """Run the query as written."""
+    return rows(oracle.sql(sql).to_arrow_table())
 
 
 def answers(sql: str, binder: Binder) -> Iterator[list[tuple[object, ...]]]:
@@ -72,24 +79,24 @@ def answers(sql: str, binder: Binder) -> Iterator[list[tuple[object, ...]]]:
 
 
 @pytest.mark.parametrize("sql", ROWS)
-def test_rows(sql: str, binder: Binder) -> None:
+def test_rows(sql: str, binder: Binder, oracle: duckdb.DuckDBPyConnection) -> None:
     """The bag of rows is DuckDB's."""
-    expected = Counter(ask_duckdb(sql))
-    assert all(Counter(answer) == expected for answer in answers(sql, binder))
+    expected = Counter(answer(sql, oracle))
+    assert all(Counter(found) == expected for found in answers(sql, binder))
 
 
 @pytest.mark.parametrize("sql", ORDERED)
-def test_ordered_rows(sql: str, binder: Binder) -> None:
+def test_ordered_rows(sql: str, binder: Binder, oracle: duckdb.DuckDBPyConnection) -> None:
     """The sequence of rows is DuckDB's."""
-    expected = ask_duckdb(sql)
-    assert all(answer == expected for answer in answers(sql, binder))
+    expected = answer(sql, oracle)
+    assert all(found == expected for found in answers(sql, binder))
 
 
 @pytest.mark.parametrize("sql", BOUNDED)
-def test_number_of_rows(sql: str, binder: Binder) -> None:
+def test_number_of_rows(sql: str, binder: Binder, oracle: duckdb.DuckDBPyConnection) -> None:
     """LIMIT without ORDER BY gives as many rows as it should, and only rows of the whole result."""
-    expected = len(ask_duckdb(sql))
-    whole = Counter(ask_duckdb(sql.partition(" LIMIT")[0].partition(" OFFSET")[0]))
-    for answer in answers(sql, binder):
-        assert len(answer) == expected
-        assert Counter(answer) <= whole
+    expected = len(answer(sql, oracle))
+    whole = Counter(answer(sql.partition(" LIMIT")[0].partition(" OFFSET")[0], oracle))
+    for found in answers(sql, binder):
+        assert len(found) == expected
+        assert Counter(found) <= whole
