@@ -71,10 +71,19 @@ class Module:
     def tree(self) -> ast.Module:
         return ast.parse(self.text)
 
-    def imports(self) -> Iterator[tuple[str, int]]:
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Every node of the tree."""
+        return tuple(ast.walk(self.tree))
+
+    @cached_property
+    def imports(self) -> tuple[tuple[str, int], ...]:
         """Every module imported, absolutely, with its line; those under TYPE_CHECKING too."""
+        return tuple(self._imports())
+
+    def _imports(self) -> Iterator[tuple[str, int]]:
         package = ["streamq", *self.name.split(".")[:-1]]
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             match node:
                 case ast.Import(names=names):
                     yield from ((alias.name, node.lineno) for alias in names)
@@ -110,7 +119,7 @@ def test_imports_point_up(module: Module) -> None:
     assert module.layer in ENTRY_POINTS or module.layer in RANK, f"{module.name} belongs to no layer"
     if module.name in ENTRY_POINTS:
         return
-    for target, line in module.imports():
+    for target, line in module.imports:
         parts = target.split(".")
         if parts[0] != "streamq" or len(parts) == 1:
             continue
@@ -124,14 +133,14 @@ def test_imports_point_up(module: Module) -> None:
 def test_only_the_sql_package_knows_sqlglot(module: Module) -> None:
     """The parser can be replaced in one place."""
     if module.layer != "sql":
-        assert not [f"{module.path}:{line}" for target, line in module.imports() if target.split(".")[0] == "sqlglot"]
+        assert not [f"{module.path}:{line}" for target, line in module.imports if target.split(".")[0] == "sqlglot"]
 
 
 @every_module
 def test_decisions_are_synchronous(module: Module) -> None:
     """What does not wait is not async: no `async def` below the flow layer."""
     if module.layer in SYNCHRONOUS:
-        assert not [f"{module.path}:{node.lineno}" for node in ast.walk(module.tree) if isinstance(node, ast.AsyncFunctionDef)]
+        assert not [f"{module.path}:{node.lineno}" for node in module.nodes if isinstance(node, ast.AsyncFunctionDef)]
 
 
 @every_module
@@ -142,7 +151,7 @@ def test_no_module_holds_mutable_state(module: Module) -> None:
         for name, value in _assigned(statement):
             names.add(name)
             assert not _is_mutable(value) or CONSTANT.match(name), f"{module.path}:{statement.lineno}: {name} is mutable module state"
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         assert not isinstance(node, ast.Global), f"{module.path}:{node.lineno}: global"
         changed = _changed_name(node)
         assert changed not in names or changed in _local_names(module.tree), f"{module.path}:{node.lineno}: changes {changed}"
@@ -166,7 +175,7 @@ def test_module_says_what_it_is(module: Module) -> None:
 @every_module
 def test_no_error_is_swallowed(module: Module) -> None:
     """There is no bare `except`, and no handler of every exception whose body does nothing."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, f"{module.path}:{node.lineno}: bare except"
             broad = isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")

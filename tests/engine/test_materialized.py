@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator
 
 import anyio
 import pyarrow as pa
@@ -17,10 +16,9 @@ PATIENCE_S = 30
 
 
 @pytest.fixture
-async def db(anyio_backend: object) -> AsyncIterator[streamq.Database]:
-    async with streamq.connect(workers=2, target_partitions=2, executor="thread") as db:
-        await db.execute("CREATE SOURCE s (k BIGINT, n BIGINT)")
-        yield db
+async def db(db: streamq.Database) -> streamq.Database:
+    await db.execute("CREATE SOURCE s (k BIGINT, n BIGINT)")
+    return db
 
 
 async def rows(db: streamq.Database, sql: str) -> list[dict[str, object]]:
@@ -63,7 +61,7 @@ async def test_a_view_has_all_that_was_inserted_before(db: streamq.Database) -> 
     made = await db.execute("CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS c FROM s GROUP BY k")
     assert (made.kind, made.rows) == ("create materialized view", 0)
     assert await rows(db, "SELECT * FROM v") == [{"k": 1, "c": 1}]
-    for n in range(20):
+    for n in range(10):
         await db.insert("s", [{"k": 1, "n": n}])
         assert await rows(db, "SELECT c FROM v") == [{"c": n + 2}]
 
@@ -148,12 +146,12 @@ async def test_views_and_sources_are_seen_at_one_cut(db: streamq.Database) -> No
     await db.execute("CREATE MATERIALIZED VIEW d AS SELECT (SELECT c FROM b) AS b, (SELECT count(*) FROM s) AS s")
     sql = "SELECT (SELECT count(*) FROM s) AS s, (SELECT sum(c)::BIGINT FROM a) AS a, (SELECT c FROM b) AS b, d.b AS db, d.s AS ds FROM d"
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(write_pairs, db, 150)
-        for _ in range(15):
+        tasks.start_soon(write_pairs, db, 75)
+        for _ in range(10):
             (row,) = await rows(db, sql)
             values = {value or 0 for value in row.values()}
             assert len(values) == 1, row
-            assert values <= set(range(0, 301, 2))
+            assert values <= set(range(0, 151, 2))
 
 
 @pytest.mark.parametrize("epoch_rows", [None, 1])
@@ -455,38 +453,3 @@ async def test_a_snapshot_goes_on_without_the_view(db: streamq.Database) -> None
     async with db.query("SELECT n FROM v", batch_rows=10) as stream:
         await db.execute("DROP MATERIALIZED VIEW v")
         assert (await stream.read_all()).num_rows == 1000
-
-
-@pytest.mark.usefixtures("no_residue")
-def test_closing_the_database_ends_all_views() -> None:
-    """Whatever they do, and whoever reads, follows or waits for them; nothing is left."""
-    for backend in ("asyncio", "trio"):
-        anyio.run(_close_amid_everything, backend=backend)
-
-
-async def _close_amid_everything() -> None:
-    outcomes: list[str] = []
-
-    async def wait_for_end(db: streamq.Database, sql: str) -> None:
-        try:
-            while True:
-                await db.fetch(sql)
-        except streamq.StreamqError as error:
-            outcomes.append(type(error).__name__)
-
-    async with anyio.create_task_group() as tasks:
-        async with streamq.connect(workers=2, executor="thread") as db:
-            await db.execute("CREATE SOURCE s (k BIGINT, n BIGINT)")
-            await db.execute("CREATE MATERIALIZED VIEW a AS SELECT k, sum(n) AS n FROM s GROUP BY k")
-            await db.execute("CREATE MATERIALIZED VIEW b AS SELECT k, n, row_number() OVER (ORDER BY n, k) AS r FROM a")
-            follower = db.query("SELECT * FROM b EMIT CHANGES")
-            await follower.start()
-            for _ in range(3):
-                tasks.start_soon(wait_for_end, db, "SELECT * FROM a, b")
-            for start in range(0, 50_000, 10_000):
-                await db.insert("s", pa.table({"k": range(start, start + 10_000), "n": range(10_000)}))
-        with pytest.raises(streamq.QueryCancelled):
-            await follower.read_all()
-        await follower.aclose()
-    assert set(outcomes) <= {"StreamClosed", "QueryCancelled"}
-    assert len(outcomes) == 3

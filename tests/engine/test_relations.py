@@ -21,12 +21,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 ROWS = [{"id": 1, "name": "ann"}, {"id": 2, "name": None}]
 
 
-@pytest.fixture
-async def db(anyio_backend: object) -> AsyncIterator[streamq.Database]:
-    async with streamq.connect(workers=2, target_partitions=2, executor="thread") as db:
-        yield db
-
-
 async def test_a_source_keeps_every_row(db: streamq.Database) -> None:
     """Pushed rows are seen by the next snapshot, with their places, and not by an earlier one."""
     result = await db.execute("CREATE SOURCE people (id BIGINT, name VARCHAR)")
@@ -193,7 +187,7 @@ async def test_a_snapshot_is_one_cut_while_inserts_go_on(db: streamq.Database) -
     ended = anyio.Event()
 
     async def write() -> None:
-        for n in range(60):
+        for n in range(30):
             await db.insert("b", [{"n": n}])
             await db.insert("a", [{"n": n}])
         ended.set()

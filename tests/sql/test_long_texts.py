@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import cProfile
 from collections.abc import Callable, Iterator
-from types import FrameType
 
 import pyarrow as pa
 import pytest
@@ -43,19 +42,9 @@ def binder() -> Iterator[Binder]:
 def calls_to_bind(sql: str, binder: Binder) -> int:
     """Count the functions that are called, compiled ones too."""
     select = parse_select(sql)
-    calls = 0
-
-    def count(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
+    with cProfile.Profile() as profile:
         bind_query(select, CATALOG, binder=binder)
-    finally:
-        sys.setprofile(before)
-    return calls
+    return sum(entry.callcount for entry in profile.getstats())
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())

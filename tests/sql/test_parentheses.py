@@ -8,7 +8,7 @@ import pytest
 
 import streamq
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from streamq.storage.feeds import Wanted
 from streamq.storage.insertion import write
 
 ID = pa.schema([("id", pa.int32())])
+WRITES = 60
 
 
 def create_source(name: str, *, if_not_exists: bool = False) -> CreateSource:
@@ -171,7 +172,7 @@ def test_a_cut_is_the_same_for_all_relations(catalog: Catalog) -> None:
     done = threading.Event()
 
     def write() -> None:
-        for number in range(150):
+        for number in range(WRITES):
             catalog.insert("orders", {"id": number})
             catalog.insert("people", {"id": number})
         done.set()
@@ -184,7 +185,7 @@ def test_a_cut_is_the_same_for_all_relations(catalog: Catalog) -> None:
     writer.join()
     for cut in [*cuts, catalog.cut(["people", "orders"]).snapshots()]:
         assert cut["orders"].rows - cut["people"].rows in (0, 1)
-    assert catalog.cut(["people"]).snapshots()["people"].rows == 150
+    assert catalog.cut(["people"]).snapshots()["people"].rows == WRITES
 
 
 def test_a_view_has_no_snapshot(catalog: Catalog) -> None:

@@ -144,7 +144,7 @@ def test_versions_stay_as_they_were_while_the_table_is_written(table: KeyedTable
     chance = random.Random(7)
     expected = {row[0]: row for row in rows(table)}
     held: list[tuple[TableVersion, list[tuple[object, ...]]]] = []
-    for step in range(400):
+    for step in range(200):
         key = chance.randrange(20)
         match chance.choice(["insert", "insert", "update", "delete", "delete", "move"]):
             case "insert":
