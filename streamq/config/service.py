@@ -19,8 +19,8 @@ class Limits:
     that is atomic), `max_register_bytes` an uploaded relation, `max_upload_bytes` what all these hold together. `max_queries` are answered
     at a time, `max_queries_per_token` of one token; those that INSERT … SELECT and EXPLAIN ANALYZE run are among them. A snapshot query, a
     statement and EXPLAIN ANALYZE end after `max_query_s`, a snapshot query once it has given `max_result_bytes`; None is no limit. A client
-    that takes nothing, or sends nothing of a request in JSON, for `stall_s` is given up. A follower of server-sent events hears something
-    every `keep_alive_s`, so that no proxy takes it for dead.
+    that takes nothing, or sends nothing more of what it has begun to send, for `stall_s` is given up: of a request in JSON, or of a batch
+    or line of rows. A follower of server-sent events hears something every `keep_alive_s`, so that no proxy takes it for dead.
     """
 
     max_request_bytes: int = field(default=4 << 20, metadata=about("the largest request in JSON", metavar="BYTES", least=1))
@@ -36,7 +36,10 @@ class Limits:
     max_query_s: float | None = field(
         default=None, metadata=about("the longest that anything but a continuous query may take", metavar="S", least=0)
     )
-    stall_s: float = field(default=60.0, metadata=about("after so long a client that takes nothing is given up", metavar="S", least=0))
+    stall_s: float = field(
+        default=60.0,
+        metadata=about("after so long a client that takes nothing, or stops in the middle of a batch, is given up", metavar="S", least=0),
+    )
     keep_alive_s: float = field(
         default=15.0, metadata=about("how often a quiet server-sent stream says that it lives", metavar="S", least=0)
     )

@@ -11,8 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from streamq.config.service import Limits
+from streamq.server.bodies import read_body
 from streamq.server.refusals import TooLarge
-from streamq.server.responses import INLINE_BYTES, read_body
+from streamq.server.responses import INLINE_BYTES
 
 JSON = "application/json"
 
@@ -44,6 +45,7 @@ async def asked(request: Request, limits: Limits, options: Options) -> dict[str,
     Raises:
         HTTPException, ValueError: it is none, or has other members.
         TooLarge: it is larger than the service takes, or its SQL is.
+        Stalled: it stopped in the middle.
     """
     if content_type(request) != JSON:
         sent = content_type(request) or "none"

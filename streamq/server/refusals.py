@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from streamq.errors import ResourceLimit, StreamqError, Unauthorized
+from streamq.errors import ResourceLimit, SourceError, StreamqError, Unauthorized
 
 
 class Forbidden(Unauthorized):
@@ -17,6 +17,12 @@ class CrossSite(StreamqError):
     """A browser makes a request for a page of another site."""
 
     status: ClassVar = 403
+
+
+class Stalled(SourceError):
+    """What a client had begun to send did not go on."""
+
+    status: ClassVar = 408
 
 
 class TooLarge(ResourceLimit):

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
 from typing import TypeVar
 
 import anyio
 import anyio.abc
 import anyio.to_thread
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -27,7 +25,7 @@ from streamq.flow.scopes import raising_one
 from streamq.server.formats import ResultFormat
 from streamq.server.held import HOLD_S, HeldBack
 from streamq.server.logs import note
-from streamq.server.refusals import CrossSite, Forbidden, Misdirected, TooLarge
+from streamq.server.refusals import CrossSite, Forbidden, Misdirected, Stalled, TooLarge
 from streamq.server.service import Service
 from streamq.wire.errors import error_record, status_of
 from streamq.wire.pieces import Pieces, cut, length
@@ -308,7 +306,7 @@ def error_response(error: Exception, status: int | None = None) -> JSONResponse:
     match error:
         case _ if status is not None:
             pass
-        case Forbidden() | CrossSite() | TooLarge() | Misdirected():
+        case Forbidden() | CrossSite() | TooLarge() | Misdirected() | Stalled():
             status = error.status
         case _:
             status = status_of(error)
@@ -361,33 +359,6 @@ async def within(seconds: float | None, work: Awaitable[T]) -> T:
     with anyio.move_on_after(seconds):
         return await work
     raise QueryTimeout(f"it took longer than the {seconds} s that this service allows (max_query_s)")
-
-
-async def read_body(request: Request, max_bytes: int, stall_s: float) -> bytes:
-    """Read a request's body.
-
-    Raises:
-        TooLarge: it has more than `max_bytes`.
-        HTTPException: nothing of it came for `stall_s`.
-        ClientDisconnect: the client has left.
-    """
-    pieces: list[bytes] = []
-    size = 0
-    async with aclosing(request.stream()) as body:
-        while True:
-            with anyio.move_on_after(stall_s) as patience:
-                piece = await anext(body, None)
-            if patience.cancelled_caught:
-                raise HTTPException(408, f"nothing more of the request came for {stall_s} s (stall_s): send it again")
-            if piece is None:
-                return b"".join(pieces)
-            size += len(piece)
-            if size > max_bytes:
-                raise TooLarge(
-                    f"the request is larger than the {max_bytes:,} bytes that this service takes (max_request_bytes): "
-                    "send rows to /v1/relations/NAME/rows"
-                )
-            pieces.append(piece)
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope, take: Send | None = None) -> None:

@@ -94,7 +94,7 @@ async def insert(request: Request) -> Response:
         raise ValueError(f"whole must be true or false, not {whole!r}")
     with service.uploading() as hold:
         if content_type(request) == arrow.CONTENT_TYPE and whole == "true":
-            table = await whole_table(request, limit, "max_insert_bytes", hold)
+            table = await whole_table(request, limit, service.limits.stall_s, "max_insert_bytes", hold)
             return JSONResponse(to_json(await while_connected(request.receive, lambda: service.database.insert(name, table))))
 
         async def write(sending: Request) -> InsertResult:
@@ -115,7 +115,7 @@ async def register(request: Request) -> Response:
     if content_type(request) != arrow.CONTENT_TYPE:
         raise HTTPException(415, f"a relation is registered as {arrow.CONTENT_TYPE}")
     with service.uploading() as hold:
-        table = await whole_table(request, service.limits.max_register_bytes, "max_register_bytes", hold)
+        table = await whole_table(request, service.limits.max_register_bytes, service.limits.stall_s, "max_register_bytes", hold)
     name = request.path_params["name"]
     try:
         await service.database.register(name, table, watermark=request.query_params.get("watermark"))
@@ -251,14 +251,14 @@ async def _check_statement(request: Request, sql: str) -> None:
 async def _pieces(request: Request, name: str, hold: Hold) -> AsyncIterator[object]:
     """Read rows for a relation as they come."""
     service = _service(request)
-    limit = service.limits.max_insert_bytes
+    limit, stall_s = service.limits.max_insert_bytes, service.limits.stall_s
     match content_type(request):
         case arrow.CONTENT_TYPE:
-            return arrow_pieces(request, limit, hold)
+            return arrow_pieces(request, limit, stall_s, hold)
         case "application/x-ndjson" | "application/jsonl" | "application/jsonlines":
-            return json_pieces(request, limit, hold)
+            return json_pieces(request, limit, stall_s, hold)
         case "text/csv":
-            return csv_pieces(request, limit, hold, (await _relation(service, name)).schema)
+            return csv_pieces(request, limit, stall_s, hold, (await _relation(service, name)).schema)
         case other:
             sent = other or "of no content type"
             raise HTTPException(415, f"rows are {arrow.CONTENT_TYPE}, {NDJSON} (an object a line) or {CSV}, not {sent}")

@@ -1,4 +1,7 @@
-"""Rows that clients send: batch by batch, as fast as the database takes them, and no faster."""
+"""Rows that clients send: batch by batch, as fast as the database takes them, and no faster.
+
+Who sends may pause between batches, and between lines, but not within.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import pyarrow.csv
 from starlette.requests import Request
 
 from streamq.errors import SourceError
+from streamq.server.bodies import pieces_of
 from streamq.server.refusals import TooLarge
 from streamq.wire import arrow
 from streamq.wire.arrow import ArrowDecoder, NotArrow
@@ -28,16 +32,17 @@ BLOCK_BYTES = 1 << 20
 _LARGEST_BLOCK = 2**31 - 1
 
 
-async def arrow_pieces(request: Request, max_bytes: int, hold: Hold) -> AsyncIterator[pa.RecordBatch]:
+async def arrow_pieces(request: Request, max_bytes: int, stall_s: float, hold: Hold) -> AsyncIterator[pa.RecordBatch]:
     """Read the body as an Arrow IPC stream, batch by batch.
 
     Raises:
         SourceError: it is no such stream, or has no end; or the sender has no more rows, and says why (`streamq.error`).
         TooLarge: a batch comes to more than `max_bytes`.
+        Stalled: a batch stopped in the middle, for `stall_s`.
     """
     decoder = ArrowDecoder(max_bytes)
     try:
-        async with aclosing(request.stream()) as body:
+        async with aclosing(pieces_of(request, stall_s, lambda: decoder.ended or decoder.held_bytes > 0)) as body:
             async for data in body:
                 hold(decoder.held_bytes + len(data))
                 for decoded in decoder.feed(data):
@@ -52,15 +57,16 @@ async def arrow_pieces(request: Request, max_bytes: int, hold: Hold) -> AsyncIte
         raise SourceError("the body ended before the Arrow stream did: what came after the last whole batch is lost")
 
 
-async def json_pieces(request: Request, max_bytes: int, hold: Hold) -> AsyncIterator[list[dict[str, Any]]]:
+async def json_pieces(request: Request, max_bytes: int, stall_s: float, hold: Hold) -> AsyncIterator[list[dict[str, Any]]]:
     """Read the body as JSON lines, a row each; gives them in blocks.
 
     Raises:
         SourceError: a line is no JSON object.
         TooLarge: a line is larger than `max_bytes`.
+        Stalled: a line stopped in the middle, for `stall_s`.
     """
     line = 1
-    async with aclosing(_blocks(request, max_bytes, hold, quoted=False)) as blocks:
+    async with aclosing(_blocks(request, max_bytes, stall_s, hold, quoted=False)) as blocks:
         async for block in blocks:
             rows = await anyio.to_thread.run_sync(_json_rows, block, line)
             line += block.count(b"\n")
@@ -68,15 +74,16 @@ async def json_pieces(request: Request, max_bytes: int, hold: Hold) -> AsyncIter
                 yield rows
 
 
-async def csv_pieces(request: Request, max_bytes: int, hold: Hold, schema: pa.Schema) -> AsyncIterator[pa.Table]:
+async def csv_pieces(request: Request, max_bytes: int, stall_s: float, hold: Hold, schema: pa.Schema) -> AsyncIterator[pa.Table]:
     """Read the body as CSV whose first line names columns of `schema`; gives its rows in blocks. An empty field is NULL.
 
     Raises:
         SourceError: a line has too few or too many fields, or a value is not of its column's type.
         TooLarge: a line is larger than `max_bytes`.
+        Stalled: a line stopped in the middle, for `stall_s`.
     """
     header: list[str] | None = None
-    async with aclosing(_blocks(request, max_bytes, hold, quoted=True)) as blocks:
+    async with aclosing(_blocks(request, max_bytes, stall_s, hold, quoted=True)) as blocks:
         async for block in blocks:
             if block.count(b'"') % 2:
                 await anyio.to_thread.run_sync(_check_quotes, block)
@@ -86,17 +93,18 @@ async def csv_pieces(request: Request, max_bytes: int, hold: Hold, schema: pa.Sc
                 yield await anyio.to_thread.run_sync(_csv_table, rows, names, schema)
 
 
-async def whole_table(request: Request, max_bytes: int, setting: str, hold: Hold) -> pa.Table:
+async def whole_table(request: Request, max_bytes: int, stall_s: float, setting: str, hold: Hold) -> pa.Table:
     """Read the body as an Arrow IPC stream, whole. `setting` is the one that `max_bytes` comes from.
 
     Raises:
         SourceError: it is no such stream, or has no end.
         TooLarge: it is larger than `max_bytes`.
+        Stalled: nothing of it came for `stall_s`.
     """
     decoder = ArrowDecoder(max_bytes)
     batches, size = [], 0
     try:
-        async with aclosing(request.stream()) as body:
+        async with aclosing(pieces_of(request, stall_s, lambda: True)) as body:
             async for data in body:
                 size += len(data)
                 if size > max_bytes:
@@ -116,11 +124,11 @@ async def whole_table(request: Request, max_bytes: int, setting: str, hold: Hold
     return pa.Table.from_batches(batches, schema=decoder.schema)
 
 
-async def _blocks(request: Request, max_bytes: int, hold: Hold, *, quoted: bool) -> AsyncGenerator[bytes]:
+async def _blocks(request: Request, max_bytes: int, stall_s: float, hold: Hold, *, quoted: bool) -> AsyncGenerator[bytes]:
     """Cut the body into blocks at ends of lines; of CSV, at those that are not in quotes. Looks at each byte about once."""
     held = bytearray()
     searched, in_quotes = 0, False
-    async with aclosing(request.stream()) as body:
+    async with aclosing(pieces_of(request, stall_s, lambda: bool(held) and not held.endswith(b"\n"))) as body:
         async for data in body:
             held += data
             hold(len(held))

@@ -19,6 +19,7 @@ import streamq
 from streamq.config.tokens import Caller, Token, Tokens, make_token
 from streamq.server import Limits, app, listen, serve
 from streamq.wire import arrow
+from streamq.wire.arrow import ArrowEncoder
 from tests.service.conftest import PATIENCE_S, serving, wait_until_idle
 from tests.waiting import pause
 
@@ -242,15 +243,47 @@ async def test_a_client_that_takes_nothing(home: streamq.Database) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_a_client_that_does_not_say_what_it_wants(home: streamq.Database) -> None:
-    """A request in JSON that stops in the middle is given up."""
+ROWS = pa.record_batch({"n": [1, 2]})
+ENCODER = ArrowEncoder(ROWS.schema)
+WHOLE_BATCH = ENCODER.encode(ROWS)
+INSERT = "/v1/relations/events/rows"
+STALLED = [
+    ("/v1/query", "application/json", b'{"sql"', 0),
+    (INSERT, arrow.CONTENT_TYPE, WHOLE_BATCH[:-8], 0),
+    (INSERT, arrow.CONTENT_TYPE, WHOLE_BATCH + ENCODER.end(), 2),
+    (f"{INSERT}?whole=true", arrow.CONTENT_TYPE, b"", 0),
+    (INSERT, "application/x-ndjson", b'{"n": 1}\n{"n', 0),
+    (INSERT, "text/csv", b"n\n1", 0),
+]
+
+
+@pytest.mark.by_turns
+@pytest.mark.parametrize(("path", "kind", "begun", "inserted"), STALLED)
+async def test_a_client_that_stops_in_the_middle(home: streamq.Database, path: str, kind: str, begun: bytes, inserted: int) -> None:
+    """What was begun and does not go on is given up: a request in JSON, a batch, a line, and the end of a body behind that of its rows."""
+    await home.execute("CREATE SOURCE events (n BIGINT)")
     async with limited(home, stall_s=0.2) as (url, _):
         host, port = url.removeprefix("http://").split(":")
         async with await anyio.connect_tcp(host, int(port)) as stream:
-            head = "POST /v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n"
-            await stream.send(f'{head}{{"sql"'.encode())
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 9999\r\n\r\n"
+            await stream.send(head.encode() + begun)
             with anyio.fail_after(PATIENCE_S):
                 assert (await stream.receive()).startswith(b"HTTP/1.1 408")
+    assert (await home.fetch("SELECT n FROM events")).num_rows == inserted
+
+
+async def test_a_client_that_pauses_between_batches(home: streamq.Database) -> None:
+    """Who sends rows as they come is waited for, however long the next ones take."""
+    await home.execute("CREATE SOURCE events (n BIGINT)")
+    async with limited(home, stall_s=0.2) as (url, _), streamq.connect(url) as db:
+
+        async def batches() -> AsyncIterator[pa.RecordBatch]:
+            yield ROWS
+            await anyio.sleep(0.4)
+            yield ROWS
+
+        await db.insert("events", batches())
+    assert (await home.fetch("SELECT n FROM events")).num_rows == 4
 
 
 async def test_a_quiet_follower_hears_that_all_is_well(home: streamq.Database) -> None:
