@@ -13,10 +13,10 @@ from tests.must.watch import PATIENCE_S
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 KEYS = {
-    "hot key": ("SELECT CASE WHEN i % 10 > 0 THEN 7 ELSE i END AS k, i AS v FROM range(300000) AS r(i)", 8_192),
-    "hot string": ("SELECT CASE WHEN i % 10 > 0 THEN 'the hot key' ELSE 'key ' || i END AS k, i AS v FROM range(300000) AS r(i)", 8_192),
+    "hot key": ("SELECT CASE WHEN i % 10 > 0 THEN 7 ELSE i END AS k, i AS v FROM range(100000) AS r(i)", 4_096),
+    "hot string": ("SELECT CASE WHEN i % 10 > 0 THEN 'the hot key' ELSE 'key ' || i END AS k, i AS v FROM range(100000) AS r(i)", 4_096),
     "million keys": ("SELECT i * 7919 % 1000003 AS k, i AS v FROM range(1000000) AS r(i)", None),
-    "many strings": ("SELECT 'key ' || (i * 7919 % 300007) AS k, i AS v FROM range(300000) AS r(i)", None),
+    "many strings": ("SELECT 'key ' || (i * 7919 % 200003) AS k, i AS v FROM range(200000) AS r(i)", None),
 }
 LAST = """SELECT k, c, s, lo, hi FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY epoch DESC, _op = 'delete') AS r FROM changes)
 WHERE r = 1 AND _op <> 'delete'"""
@@ -44,8 +44,10 @@ async def test_groups_of_uneven_keys_are_exact(db: streamq.Database, rows: str, 
         await db.unregister("uneven")
         oracle.register("uneven", table)
         oracle.register("changes", pa.Table.from_batches(batches))
-        assert oracle.sql(f"({LAST}) EXCEPT ALL ({sql})").fetchall() == []
-        assert oracle.sql(f"({sql}) EXCEPT ALL ({LAST})").fetchall() == []
+        oracle.execute(f"CREATE TABLE expected AS {sql}")
+        oracle.execute(f"CREATE TABLE last AS {LAST}")
+        assert oracle.sql("TABLE last EXCEPT ALL TABLE expected").fetchall() == []
+        assert oracle.sql("SELECT (SELECT count(*) FROM last) - (SELECT count(*) FROM expected)").fetchall() == [(0,)]
 
 
 FAILING = {

@@ -107,7 +107,7 @@ async def test_cancel_at_every_step_of_the_reader(db: streamq.Database, sql: str
     """Cancelled when it waits for the k-th time, for k = 1, 2, … until it completes, a query leaves nothing."""
     for step in itertools.count(1):
         with anyio.CancelScope() as scope:
-            await CancelAtStep(read(db, sql), scope, step)
+            await CancelAtStep(read(db, sql.replace("numbers", "few"), epoch_rows=3), scope, step)
         assert (await db.queries(), await open_jobs(db)) == ((), 0), f"after a cancel at step {step}"
         if not scope.cancelled_caught:
             break
@@ -121,7 +121,7 @@ async def test_cancel_after_any_round_of_the_loop(db: streamq.Database, sql: str
     while not completed:
         completed = await _read_beside_canceller(db, sql.replace("numbers", "few"), rounds)
         assert (await db.queries(), await open_jobs(db)) == ((), 0), f"after a cancel in round {rounds}"
-        rounds += 1 + rounds // 4
+        rounds += 1 + rounds // 2
 
 
 async def _read_beside_canceller(db: streamq.Database, sql: str, rounds: int) -> bool:
@@ -192,7 +192,7 @@ async def test_closing_the_database_leaves_nothing(anyio_backend: object, rows: 
 # Workers that die
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 async def test_a_worker_killed_at_any_time_never_makes_a_wrong_answer(db: streamq.Database, seed: int) -> None:
     """The query ends with WorkerCrashed; what it gave before was right, and the next one is answered."""
     chance = random.Random(seed)
@@ -267,7 +267,7 @@ async def test_snapshot_and_continuous_queries_share_the_workers(db: streamq.Dat
     done: Counter[str] = Counter()
 
     async def follow(sql: str) -> None:
-        await read(db, sql, epoch_rows=5_000)
+        await read(db, sql, epoch_rows=10_000)
         done["continuous"] += 1
 
     async def fetch() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -25,6 +25,8 @@ SHAPES = {
     "top": "SELECT {} AS q, n FROM {} ORDER BY q LIMIT 5",
     "distinct": "SELECT DISTINCT {} AS q FROM {}",
 }
+SHAPE_ROWS = {"scan": ROWS, "aggregate": 10, "sort": ROWS, "top": 5, "distinct": ROWS}
+TOTAL = "SELECT sum(n) AS s FROM numbers"
 every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 
 
@@ -44,55 +46,60 @@ async def test_failed_cast_is_a_data_error(db: streamq.Database, shape: str) -> 
         await db.fetch(shape.format("CAST(word AS INTEGER)", "numbers"))
 
 
-async def read_disturbed(db: streamq.Database, sql: str, disturb: Callable[[], None]) -> int | streamq.StreamqError:
-    """Read a query, disturb it after the first batch; give the number of its rows, or the error that it ended with."""
+async def read_rest(stream: streamq.QueryBatchStream) -> int | streamq.StreamqError:
+    """Read a stream to its end; give the number of rows, or the error that it ended with."""
     rows: int = 0
     try:
-        async with db.query(sql, batch_rows=1_000) as stream:
-            rows += (await anext(stream)).num_rows
-            disturb()
-            async for batch in stream:
-                rows += batch.num_rows
+        async for batch in stream:
+            rows += batch.num_rows
     except streamq.StreamqError as error:
         return error
     return rows
 
 
-@every_shape
-async def test_killed_workers_are_no_short_answer(shape: str, numbers: Path) -> None:
-    """With every worker killed in mid-stream, the query has all rows or ends with WorkerCrashed, and the next one is answered."""
-    sql = shape.format("n", "numbers")
+@pytest.fixture(scope="module")
+async def mortal(anyio_backend: object, numbers: Path) -> AsyncIterator[streamq.Database]:
+    """A database whose two worker processes have started, and are there to be killed."""
     async with streamq.connect(executor="process", workers=2) as db:
         await db.register("numbers", numbers)
-        expected = (await db.fetch(sql)).num_rows
-        pids = await worker_pids(db)
-        assert pids
+        await db.fetch(TOTAL)
+        yield db
 
-        def kill_all() -> None:
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
 
-        outcome = await read_disturbed(db, sql, kill_all)
+async def restarts(db: streamq.Database) -> int:
+    return sum(worker.restarts for pool in (await db.statistics()).pools for worker in pool.workers)
+
+
+async def test_killed_workers_are_no_short_answer(mortal: streamq.Database) -> None:
+    """With every worker killed in mid-stream, each query has all rows or ends with WorkerCrashed, and the next ones are answered."""
+    queries = {shape.format("n", "numbers"): SHAPE_ROWS[name] for name, shape in SHAPES.items()}
+    pids = await worker_pids(mortal)
+    assert len(pids) == 2
+    streams = [mortal.query(sql, batch_rows=1_000) for sql in queries]
+    firsts = [(await anext(stream)).num_rows for stream in streams]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for expected, stream, first in zip(queries.values(), streams, firsts, strict=True):
+        outcome = await read_rest(stream)
         if isinstance(outcome, int):
-            assert outcome == expected
+            assert first + outcome == expected
         else:
             assert isinstance(outcome, streamq.WorkerCrashed)
             assert outcome.retryable
-        with anyio.fail_after(PATIENCE_S):
-            assert (await db.fetch(sql)).num_rows == expected
-        assert set(await worker_pids(db)).isdisjoint(pids)
+    with anyio.fail_after(PATIENCE_S):
+        for sql, expected in queries.items():
+            assert (await mortal.fetch(sql)).num_rows == expected
+    assert set(await worker_pids(mortal)).isdisjoint(pids)
 
 
-async def test_killed_worker_fails_only_queries_that_used_it(numbers: Path) -> None:
+async def test_killed_worker_fails_only_queries_that_used_it(mortal: streamq.Database) -> None:
     """A query that starts after a worker's death is answered, and the death is counted."""
-    async with streamq.connect(executor="process", workers=2) as db:
-        await db.register("numbers", numbers)
-        await db.fetch("SELECT sum(n) AS s FROM numbers")
-        os.kill((await worker_pids(db))[0], signal.SIGKILL)
-        with anyio.fail_after(PATIENCE_S):
-            answers = [(await db.fetch("SELECT sum(n) AS s FROM numbers"))["s"].to_pylist() for _ in range(4)]
-        assert answers == [[ROWS * (ROWS - 1) // 2]] * 4
-        assert sum(worker.restarts for pool in (await db.statistics()).pools for worker in pool.workers) == 1
+    before = await restarts(mortal)
+    os.kill((await worker_pids(mortal))[0], signal.SIGKILL)
+    with anyio.fail_after(PATIENCE_S):
+        answers = [(await mortal.fetch(TOTAL))["s"].to_pylist() for _ in range(4)]
+    assert answers == [[ROWS * (ROWS - 1) // 2]] * 4
+    assert await restarts(mortal) == before + 1
 
 
 async def test_files_of_different_schemas_are_refused(executor: str, tmp_path: Path) -> None:

@@ -57,20 +57,12 @@ def test_ctrl_c_ends_the_program_as_keyboard_interrupt(program: Any, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_workers_end_with_a_killed_program(program: Any) -> None:
-    """Workers do not outlive a parent that is killed with SIGKILL."""
+def test_nothing_of_a_killed_program_is_left(program: Any, tmp_path: Path, anyio_backend: tuple[str, Any]) -> None:
+    """Workers do not outlive a parent that is killed with SIGKILL, and the next database in its temporary directory removes its files."""
     process, workers = program
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     assert psutil.wait_procs(workers, timeout=60)[1] == []
-
-
-def test_files_of_a_killed_program_are_removed_by_the_next(program: Any, tmp_path: Path, anyio_backend: tuple[str, Any]) -> None:
-    """A database removes what a killed one left in the same temporary directory."""
-    process, workers = program
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
-    psutil.wait_procs(workers, timeout=60)
 
     async def open_and_close() -> None:
         async with streamq.connect(temp_dir=str(tmp_path)) as db:
