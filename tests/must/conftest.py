@@ -14,7 +14,7 @@ from tests.conftest import ParquetFile
 
 ROWS = 300_000
 ROW_GROUP = 6_000
-FEW_ROWS = 9_000
+FEW_ROWS = 3_000
 BIG_ROWS = 2_000_000
 
 

@@ -12,7 +12,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import streamq
-from tests.must.conftest import ROWS
+from tests.must.conftest import FEW_ROWS, ROWS
 from tests.must.watch import PATIENCE_S, CancelAtStep, descriptors, files_below, open_jobs, wait_until_idle
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
@@ -23,20 +23,26 @@ QUERIES = {
     "join": "SELECT a.n, b.word FROM numbers a JOIN numbers b ON a.n = b.n * 2",
     "window": "SELECT n, row_number() OVER (PARTITION BY n % 7 ORDER BY n DESC) AS r FROM numbers",
 }
+COUNT = "SELECT count(*) AS c FROM numbers"
 every_query = pytest.mark.parametrize("sql", QUERIES.values(), ids=QUERIES.keys())
 LetGo = Callable[[streamq.Database, streamq.QueryBatchStream], Awaitable[None]]
 
 
+@pytest.fixture(scope="module")
+async def held(db: streamq.Database) -> int:
+    """The descriptors that the database holds once its workers have answered."""
+    assert (await db.fetch(COUNT))["c"].to_pylist() == [ROWS]
+    return await descriptors(db)
+
+
 @pytest.fixture(autouse=True)
-async def nothing_is_left(db: streamq.Database, scratch: Path) -> AsyncIterator[None]:
+async def nothing_is_left(db: streamq.Database, held: int, scratch: Path) -> AsyncIterator[None]:
     """Check after each test that the query holds no job, file or descriptor, and that the next one is answered."""
-    assert (await db.fetch("SELECT count(*) AS c FROM numbers"))["c"].to_pylist() == [ROWS]
-    before = await descriptors(db)
     yield
     await wait_until_idle(db)
     assert files_below(scratch) == []
-    assert await descriptors(db) <= before
-    assert (await db.fetch("SELECT count(*) AS c FROM numbers"))["c"].to_pylist() == [ROWS]
+    assert await descriptors(db) <= held
+    assert (await db.fetch(COUNT))["c"].to_pylist() == [ROWS]
 
 
 def over_few(sql: str) -> str:
@@ -46,7 +52,7 @@ def over_few(sql: str) -> str:
 
 async def read_some(db: streamq.Database, sql: str) -> None:
     """Run a query from its start to its end."""
-    async with db.query(sql, batch_rows=3_000) as stream:
+    async with db.query(sql, batch_rows=FEW_ROWS // 3) as stream:
         async for _ in stream:
             pass
 
@@ -148,7 +154,7 @@ async def test_cancel_after_any_round_of_the_loop(db: streamq.Database, sql: str
     while not completed:
         completed = await _read_beside_canceller(db, sql, rounds)
         assert (await db.queries(), await open_jobs(db)) == ((), 0), f"after a cancel in round {rounds}"
-        rounds += 1 + rounds // 6
+        rounds += 1 + rounds // 3
 
 
 async def _read_beside_canceller(db: streamq.Database, sql: str, rounds: int) -> bool:

@@ -20,6 +20,15 @@ pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
 TOTAL = ROWS * (ROWS - 1) // 2
 
 
+@pytest.fixture(scope="module")
+async def mortal(anyio_backend: object, numbers: Path) -> AsyncIterator[streamq.Database]:
+    """A database whose pool is one worker process that has answered, and is there to be killed."""
+    async with streamq.connect(executor="process", workers=1, target_partitions=1) as db:
+        await db.register("numbers", numbers)
+        assert await total(db) == TOTAL
+        yield db
+
+
 @pytest.fixture
 async def lone(anyio_backend: object, numbers: Path) -> AsyncIterator[streamq.Database]:
     """A database whose pool is one worker process; it is started by the first query."""
@@ -58,34 +67,33 @@ async def test_worker_that_never_reports_fails_the_query(lone: streamq.Database,
         await total(lone)
 
 
-async def test_lease_of_a_worker_killed_before_it_delivered_is_given_again(lone: streamq.Database) -> None:
+async def test_lease_of_a_worker_killed_before_it_delivered_is_given_again(mortal: streamq.Database) -> None:
     """A worker that dies before anything of its lease was passed on is replaced, and nobody notices."""
-    assert await total(lone) == TOTAL
-    [pid] = await worker_pids(lone)
+    [pid] = await worker_pids(mortal)
     os.kill(pid, signal.SIGSTOP)
     answers: list[object] = []
 
     async def ask() -> None:
-        answers.append(await total(lone))
+        answers.append(await total(mortal))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ask)
-        await wait_until(lambda: open_jobs(lone))
+        await wait_until(lambda: open_jobs(mortal))
         os.kill(pid, signal.SIGKILL)
     assert answers == [TOTAL]
 
 
-async def test_worker_killed_after_it_delivered_fails_the_query(lone: streamq.Database) -> None:
+async def test_worker_killed_after_it_delivered_fails_the_query(mortal: streamq.Database) -> None:
     """Rows that were passed on cannot be taken back: the query ends with WorkerCrashed, which names the shard."""
     with pytest.raises(streamq.WorkerCrashed, match="numbers, unit 0 from row") as caught:
-        async with lone.query("SELECT n, word FROM numbers", batch_rows=500) as stream:
+        async with mortal.query("SELECT n, word FROM numbers", batch_rows=500) as stream:
             await anext(stream)
-            for pid in await worker_pids(lone):
+            for pid in await worker_pids(mortal):
                 os.kill(pid, signal.SIGKILL)
             async for _ in stream:
                 pass
     assert caught.value.retryable
-    assert await total(lone) == TOTAL
+    assert await total(mortal) == TOTAL
 
 
 async def test_no_descriptors_left_is_a_resource_limit(anyio_backend: object, numbers: Path) -> None:
