@@ -40,7 +40,7 @@ PANELS = {
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service with files of many row groups; gives its URL."""
     path = tmp_path_factory.mktemp("files") / "numbers.parquet"
-    pq.write_table(pa.table({"n": range(40_000)}), path, row_group_size=5_000)
+    pq.write_table(pa.table({"n": pa.arange(0, 40_000)}), path, row_group_size=5_000)
     with _served("-r", str(path)) as url:
         yield url
 

@@ -81,7 +81,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
             )
             await database.execute("CREATE TABLE people (id BIGINT, name VARCHAR, PRIMARY KEY (id))")
             await database.execute("CREATE MATERIALIZED VIEW busiest AS SELECT page, count(*) AS clicks FROM clicks GROUP BY page")
-            await database.register("numbers", pa.table({"n": range(200_000)}))
+            await database.register("numbers", pa.table({"n": pa.arange(0, 200_000)}))
             rows = [{"page": page, "took": n * 0.25, "ts": START + timedelta(seconds=n)} for n, page in enumerate(PAGES)]
             await database.insert("clicks", rows)
             task_status.started((url, guarded_url, database))

@@ -32,7 +32,7 @@ WIDE = "SELECT a.n, b.n AS m FROM numbers a, numbers b"
 
 @pytest.fixture
 async def numbers(home: streamq.Database) -> None:
-    await home.register("numbers", pa.table({"n": range(1_000_000)}))
+    await home.register("numbers", pa.table({"n": pa.arange(0, 1_000_000)}))
 
 
 @asynccontextmanager
@@ -202,7 +202,7 @@ async def test_results_and_time(home: streamq.Database) -> None:
                     await call
             answer = await http.post("/v1/execute", json={"sql": f"EXPLAIN ANALYZE SELECT count(*) AS c FROM ({WIDE})"})
             assert (answer.status_code, answer.json()["class"]) == (504, "QueryTimeout")
-            await db.insert("events", pa.table({"n": range(100_000)}))
+            await db.insert("events", pa.table({"n": pa.arange(0, 100_000)}))
             read = 0
             while read < 100_000:
                 read += (await anext(follower)).num_rows
@@ -218,7 +218,7 @@ async def test_state(anyio_backend: object) -> None:
         streamq.connect(url) as db,
     ):
         await db.execute("CREATE SOURCE events (n BIGINT)")
-        await db.insert("events", pa.table({"n": range(10_000)}))
+        await db.insert("events", pa.table({"n": pa.arange(0, 10_000)}))
         with pytest.raises(streamq.ResourceLimit, match=r"max_state_bytes allows \(10,000\)"):
             async with db.query("SELECT n, count(*) AS c FROM events GROUP BY n EMIT CHANGES WITH (max_state_bytes = 999999999)") as stream:
                 await anext(stream)

@@ -38,7 +38,7 @@ def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 @pytest.fixture
 def numbers(tmp_path: Path) -> Path:
-    pq.write_table(pa.table({"n": range(100_000)}), tmp_path / "numbers.parquet")
+    pq.write_table(pa.table({"n": pa.arange(0, 100_000)}), tmp_path / "numbers.parquet")
     return tmp_path / "numbers.parquet"
 
 

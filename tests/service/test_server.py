@@ -38,7 +38,7 @@ async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def numbers(home: streamq.Database) -> None:
-    await home.register("numbers", pa.table({"n": range(ROWS)}))
+    await home.register("numbers", pa.table({"n": pa.arange(0, ROWS)}))
 
 
 async def ask(http: httpx.AsyncClient, sql: str, accept: str = "*/*", **more: Any) -> httpx.Response:
@@ -117,7 +117,7 @@ async def test_limits(http: httpx.AsyncClient, home: streamq.Database) -> None:
     await home.execute("CREATE SOURCE events (n BIGINT)")
     assert (await ask(http, "SELECT 1 -- " + "x" * 2_000)).status_code == 413
     body = pa.BufferOutputStream()
-    table = pa.table({"n": range(10_000)})
+    table = pa.table({"n": pa.arange(0, 10_000)})
     with pa.ipc.new_stream(body, table.schema) as writer:
         writer.write_table(table)
     put = await http.put("/v1/relations/more", content=body.getvalue().to_pybytes(), headers={"content-type": arrow.CONTENT_TYPE})
@@ -165,7 +165,7 @@ async def test_a_refused_upload_is_read_no_further(http: httpx.AsyncClient, url:
 
     async def rows() -> AsyncIterator[pa.Table]:
         for _ in range(200):
-            yield pa.table({"n": range(100_000)})
+            yield pa.table({"n": pa.arange(0, 100_000)})
 
     async with streamq.connect(url) as remote:
         with pytest.raises(streamq.SourceError, match="finished"):
@@ -264,7 +264,7 @@ async def test_a_sender_that_leaves(home: streamq.Database, whole: str) -> None:
     """Its rows do not wait without it until others have read what would make room."""
     await home.execute("CREATE SOURCE events (n BIGINT) WITH (retention_rows = 1)")
     encoder = arrow.ArrowEncoder(pa.schema([("n", pa.int64())]))
-    body = encoder.encode(pa.record_batch({"n": range(100_000)})) + encoder.end()
+    body = encoder.encode(pa.record_batch({"n": pa.arange(0, 100_000)})) + encoder.end()
     request = f"POST /v1/relations/events/rows?whole={whole} HTTP/1.1\r\nHost: localhost\r\n"
     request += f"Content-Type: {arrow.CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
     application = app(home)

@@ -64,12 +64,12 @@ async def serving(database: streamq.Database, tls: ssl.SSLContext) -> AsyncItera
 
 async def batches(count: int) -> AsyncIterator[pa.Table]:
     for _ in range(count):
-        yield pa.table({"n": range(100_000)})
+        yield pa.table({"n": pa.arange(0, 100_000)})
 
 
 async def test_results_and_who_leaves(home: streamq.Database, certificates: Certificates) -> None:
     """Both versions of HTTP give whole results, rows go in, an error is told, and nothing is left of a query whose client has gone."""
-    await home.register("numbers", pa.table({"n": range(ROWS)}))
+    await home.register("numbers", pa.table({"n": pa.arange(0, ROWS)}))
     await home.execute("CREATE SOURCE events (n BIGINT)")
     tls = certificates.client(known=False)
     async with serving(home, server_context(certificates.certificate, certificates.private_key)) as url:
