@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import duckdb
 import pyarrow as pa
@@ -19,6 +20,8 @@ from streamq.sql.statements import Select
 
 TIME = pa.timestamp("us")
 SCHEMA = pa.schema({"k": pa.int32(), "ts": TIME, "v": pa.int64()})
+PLACED = pa.schema([*SCHEMA, pa.field("_partition", pa.int32()), pa.field("_offset", pa.int64())])
+START = datetime(2024, 1, 1)
 CATALOG = {
     name: RelationInfo(name, "source", SCHEMA, system_columns=True, watermark=("ts", "ts - INTERVAL '5' SECOND")) for name in ("a", "b")
 }
@@ -41,11 +44,13 @@ def open_session() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
         for name in ("a", "b", "plain"):
-            con.execute(f"CREATE TABLE rows_{name} (k INT, ts TIMESTAMP, v BIGINT, _partition INT, _offset BIGINT)")
+            rows = []
             for offset in range(150):
-                seconds = offset + chance.randint(-25, 10) if chance.random() > 0.05 else None
-                row = [chance.randint(1, 4), seconds, chance.randint(1, 9), offset % 2, offset // 2]
-                con.execute(f"INSERT INTO rows_{name} SELECT $1, TIMESTAMP '2024-01-01' + to_seconds($2), $3, $4, $5", row)
+                at = START + timedelta(seconds=offset + chance.randint(-25, 10)) if chance.random() > 0.05 else None
+                rows.append(
+                    {"k": chance.randint(1, 4), "ts": at, "v": chance.randint(1, 9), "_partition": offset % 2, "_offset": offset // 2}
+                )
+            con.register(f"rows_{name}", pa.Table.from_pylist(rows, PLACED))
             before = "max(ts) OVER (PARTITION BY _partition ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
             con.execute(
                 f"CREATE TABLE {name} AS SELECT *, now() AS _timestamp, {before} - INTERVAL 5 SECOND AS _watermark FROM rows_{name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator
 
@@ -271,7 +272,9 @@ def _random_rows(rng: random.Random, relation: str, count: int) -> list[dict[str
     return [makers[relation](i) | {"_timestamp": i, "_partition": i % 3, "_offset": i // 3} for i in range(count)]
 
 
+@functools.cache
 def lower(sql: str, binder: Binder, *parameters: object) -> BoundQuery:
+    """Bind a text, once for all tests: plans are not changed."""
     statement = parse_one(sql)
     assert isinstance(statement, Select)
     return bind_query(statement, CATALOG, parameters, binder=binder)

@@ -133,7 +133,7 @@ def test_few_plans_are_kept_of_a_query(binder: Binder) -> None:
 def test_few_queries_are_kept() -> None:
     """Of all texts the last ones are kept, as far as there is room; a very long one is not."""
     queries = PreparedSelects()
-    text = "SELECT {:07}"
+    text = "SELECT {:0200}"
     first = queries.get(text.format(0))
     assert queries.get(text.format(0)) is first
     for number in range(1, MAX_TEXT // len(text.format(0)) + 1):

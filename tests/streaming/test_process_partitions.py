@@ -282,7 +282,7 @@ async def test_a_row_that_was_never_there_is_an_internal_error(plans: Plans, poo
             await step(remote, Epoch(1, 0), {read.id: Delta(rows, np.array([-1]))})
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_a_killed_worker_ends_the_query(plans: Plans, pool: ProcessPool, seed: int) -> None:
     """Killed at any time, a worker ends what it hosted with WorkerCrashed, and every answer before was right."""
     dataflow = plans.dataflow(QUERIES["join and group"], 2)
@@ -293,7 +293,7 @@ async def test_a_killed_worker_ends_the_query(plans: Plans, pool: ProcessPool, s
     with anyio.fail_after(30), pytest.raises(WorkerCrashed, match="SIGKILL"):
         async with remote.running(pool), anyio.create_task_group() as tasks:
             while True:
-                epoch, inputs = epochs.next(2_000)
+                epoch, inputs = epochs.next(500)
                 if epoch.number == last:
                     tasks.start_soon(_kill, pool, random_.randrange(2), random_.randrange(20))
                 assert await step(remote, epoch, inputs) == await step(local, epoch, inputs)
