@@ -122,6 +122,8 @@ async def _load(db: streamq.Database) -> AsyncIterator[None]:
 async def _again_and_again(work: Callable[[streamq.Database], Awaitable[None]], db: streamq.Database) -> None:
     while True:
         await work(db)
+        # Something of each kind comes between two scrapes; more would show no more.
+        await anyio.sleep(BETWEEN_LOOKS_S)
 
 
 async def _snapshots(db: streamq.Database) -> None:
