@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVarTuple
 
 import anyio
 import duckdb
@@ -24,7 +25,8 @@ from tests.law.law import Query, Row, bag_differences, connect_oracle, rows_of, 
 from tests.law.reading import Reader, Way, ways
 from tests.law.relations import ENDLESS, TYPES, Relation
 
-__all__ = ["Collector", "Fold", "Follower", "Past", "Story", "Way", "Write", "follow", "follow_final", "stories", "ways"]
+__all__ = ["Collector", "Fold", "Follower", "Past", "Reading", "Story", "Way", "Write", "follow", "stories", "ways"]
+Args = TypeVarTuple("Args")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ class Past:
 class Follower(Reader):
     """Compares a continuous query with DuckDB after each epoch."""
 
-    def __init__(self, db: streamq.Database, query: Query, past: Past, way: Way, magnitude: float) -> None:
+    def __init__(self, db: streamq.Database, query: Query, past: Past, way: Way, magnitude: float = 0.0) -> None:
         super().__init__(db, emitting(query.sql, "CHANGES"), way)
         self.query = query
         self.past = past
@@ -275,28 +277,10 @@ class Follower(Reader):
         while not self.ended and table in self.positions and self.positions[table] == before:
             await self.epoch()
 
-
-async def follow(db: streamq.Database, query: Query, story: Story, way: Way, magnitude: float) -> int:
-    """Let the story happen and follow the query through it; gives the number of epochs that were compared."""
-    past = Past(story.relations)
-    for write in story.writes[: story.before]:
-        await write_one(db, past, write)
-    with anyio.fail_after(PATIENCE_S):
-        async with Follower(db, query, past, way, magnitude) as follower:
-            await follower.catch_up()
-            for write in story.writes[story.before :]:
-                if write.relation in past.versions:
-                    await follower.catch_up()
-                changed = await write_one(db, past, write)
-                if changed and write.relation in past.versions:
-                    await follower.see(write.relation)
-            await follower.catch_up()
-            for relation in story.relations:
-                if relation.hold in ("source", "partitioned"):
-                    await db.finish(relation.name)
-            while not follower.ended and not any(name in past.versions for name in follower.positions):
-                await follower.step()
-    return follower.epochs
+    async def finish(self) -> None:
+        """Read to the end, unless the query reads a table, which has none."""
+        while not self.ended and not any(name in self.past.versions for name in self.positions):
+            await self.step()
 
 
 async def write_one(db: streamq.Database, past: Past, write: Write) -> bool:
@@ -309,37 +293,85 @@ async def write_one(db: streamq.Database, past: Past, write: Write) -> bool:
 
 
 class Collector(Reader):
-    """Collects the rows of a query that only adds some."""
+    """Collects the rows that are final, and compares with DuckDB at the end."""
 
-    def __init__(self, db: streamq.Database, sql: str, way: Way) -> None:
-        super().__init__(db, sql, way)
+    def __init__(self, db: streamq.Database, query: Query, past: Past, way: Way) -> None:
+        super().__init__(db, emitting(query.sql, "FINAL"), way)
+        self.query = query
+        self.past = past
         self.rows: list[Row] = []
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        assert self.stream.changelog == "append"
+        return self
 
     def take(self, batch: pa.RecordBatch) -> None:
         """Add a batch."""
         self.rows += rows_of(pa.Table.from_batches([batch]))
 
+    async def finish(self) -> None:
+        """Read to the end, and fail unless all rows are DuckDB's answer over everything."""
+        await super().finish()
+        sql, past = self.query.oracle or self.query.sql, self.past
+        with connect_oracle({name: past.rows(name, past.written(name)) for name in past.relations if name in _words(sql)}) as oracle:
+            right = rows_of(oracle.sql(sql).to_arrow_table())
+        wrong = bag_differences(self.rows, right)
+        assert not wrong, wrong
 
-async def follow_final(db: streamq.Database, query: Query, story: Story, way: Way) -> None:
-    """Let the story happen, read EMIT FINAL to its end, and compare with DuckDB's answer over everything."""
+
+Reading = Callable[[Past], Reader]
+"""Makes the reader of a query, which has not started."""
+
+
+async def follow(db: streamq.Database, story: Story, *readings: Reading) -> list[Exception | None]:
+    """Let the story happen and queries be read through it, all at once; gives where each went wrong, if it did."""
     past = Past(story.relations)
     for write in story.writes[: story.before]:
         await write_one(db, past, write)
     with anyio.fail_after(PATIENCE_S):
-        async with Collector(db, emitting(query.sql, "FINAL"), way) as reader:
-            assert reader.stream.changelog == "append"
+        async with AsyncExitStack() as stack:
+            followed = [_Followed(reading(past)) for reading in readings]
+            for one in followed:
+                await one.attempt(stack.enter_async_context, one.reader)
+                await one.attempt(one.reader.catch_up)
             for write in story.writes[story.before :]:
-                await write_one(db, past, write)
+                await _happen(db, past, write, followed)
+            for one in followed:
+                await one.attempt(one.reader.catch_up)
             for relation in story.relations:
                 if relation.hold in ("source", "partitioned"):
                     await db.finish(relation.name)
-            while not reader.ended:
-                await reader.step()
-    sql = query.oracle or query.sql
-    with connect_oracle({name: past.rows(name, past.written(name)) for name in past.relations if name in _words(sql)}) as oracle:
-        right = rows_of(oracle.sql(sql).to_arrow_table())
-    wrong = bag_differences(reader.rows, right)
-    assert not wrong, wrong
+            for one in followed:
+                await one.attempt(one.reader.finish)
+    return [one.error for one in followed]
+
+
+class _Followed:
+    """A reader, up to its first error."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.error: Exception | None = None
+
+    async def attempt(self, step: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
+        """Take a step, unless one went wrong before."""
+        if self.error is None:
+            try:
+                await step(*args)
+            except (AssertionError, streamq.StreamqError) as error:
+                self.error = error
+
+
+async def _happen(db: streamq.Database, past: Past, write: Write, followed: Sequence[_Followed]) -> None:
+    to_table = write.relation in past.versions
+    if to_table:
+        for one in followed:
+            await one.attempt(one.reader.catch_up)
+    changed = await write_one(db, past, write)
+    if to_table and changed:
+        for one in followed:
+            await one.attempt(one.reader.see, write.relation)
 
 
 def _words(sql: str) -> set[str]:

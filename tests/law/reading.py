@@ -82,6 +82,17 @@ class Reader:
     def end_epoch(self) -> None:
         """Use what the epoch has given."""
 
+    async def catch_up(self) -> None:
+        """Read what has been written so far, if it is to be read before the end."""
+
+    async def see(self, table: str) -> None:
+        """Read until a write to a table has been consumed, if it is to be read before the end. All before it has been caught up with."""
+
+    async def finish(self) -> None:
+        """Read to the end, once the sources have ended."""
+        while not self.ended:
+            await self.step()
+
     @property
     def restarts_next(self) -> bool:
         """It is time for a restart."""

@@ -6,11 +6,10 @@ import os
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import streamq
-from tests.law.continuous import Story, Way, follow, for_following, stories, ways
+from tests.law.continuous import Follower, Story, Way, follow, for_following, stories, ways
 from tests.law.engine import Engine
 from tests.law.law import Query, float_magnitude
 from tests.law.queries import SHAPES, Shape
@@ -37,13 +36,11 @@ def test_changes_fold_to_the_answer(engine: Engine, shape: Shape, data: st.DataO
 
 def check(engine: Engine, query: Query, story: Story, way: Way) -> None:
     """Fail if the changes of a query do not fold to DuckDB's answer at any epoch."""
-    magnitude = float_magnitude(all_rows(story))
+    db, magnitude = engine.databases[way.executor], float_magnitude(all_rows(story))
     with engine.holding(story.relations, way.executor, empty=True):
-        try:
-            engine.call(follow, engine.databases[way.executor], query, story, way, magnitude)
-        except streamq.StreamqError as error:
-            note(f"{type(error).__name__}: {error}")
-            raise
+        (error,) = engine.call(follow, db, story, lambda past: Follower(db, query, past, way, magnitude))
+    if error is not None:
+        raise error
 
 
 def all_rows(story: Story) -> list[pa.Table]:

@@ -20,7 +20,7 @@ T = pa.table({"k": [1, 1, 2, 3], "x": [0.5, 0.25, None, -0.0]})
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
-@settings(max_examples=10)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_duckdb_accepts_every_query(shape: Shape, data: st.DataObject) -> None:
     """Generated queries bind and run in DuckDB, whose answer agrees with itself."""

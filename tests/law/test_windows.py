@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.law.continuous import Story, follow, follow_final, stories, ways
+from tests.law.continuous import Collector, Follower, Story, follow, stories, ways
 from tests.law.engine import Engine
 from tests.law.relations import EPOCH, Column, Hold, Relation
 from tests.law.test_continuous import CASES
@@ -53,20 +53,13 @@ def scenes(draw: st.DrawFn, shape: Shape) -> tuple[Any, Story]:
 @CASES
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 @given(data=st.data())
-def test_changes_of_windows_fold_to_the_answer(engine: Engine, shape: Shape, data: st.DataObject) -> None:
-    """After every epoch the folded changes are DuckDB's answer over the consumed rows that were not late."""
+def test_windows_are_the_answer(engine: Engine, shape: Shape, data: st.DataObject) -> None:
+    """After every epoch the folded changes are DuckDB's answer over the consumed rows that were not late; EMIT FINAL gives each of its
+    rows over all of these once, and never another.
+    """
     query, story = data.draw(scenes(shape))
-    way = data.draw(ways, label="way")
+    way, other = data.draw(ways, label="way of the changes"), data.draw(ways, label="way of the final rows")
+    db = engine.databases[way.executor]
     with engine.holding(story.relations, way.executor, empty=True):
-        engine.call(follow, engine.databases[way.executor], query, story, way, 0.0)
-
-
-@CASES
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
-@given(data=st.data())
-def test_final_rows_are_the_answer(engine: Engine, shape: Shape, data: st.DataObject) -> None:
-    """EMIT FINAL gives every row of DuckDB's answer over the rows that were not late, once, and never another."""
-    query, story = data.draw(scenes(shape))
-    way = data.draw(ways, label="way")
-    with engine.holding(story.relations, way.executor, empty=True):
-        engine.call(follow_final, engine.databases[way.executor], query, story, way)
+        wrong = engine.call(follow, db, story, lambda past: Follower(db, query, past, way), lambda past: Collector(db, query, past, other))
+    assert wrong == [None, None]

@@ -120,7 +120,7 @@ class _Run:
         order = list(range(len(tasks)))
         self.random.shuffle(order)
         with connect_duckdb() as session:
-            done = {}
+            done: dict[int, pa.Table] = {}
             for number in order:
                 self.give(session, stage.fragment, *tasks[number])
                 if not done:
