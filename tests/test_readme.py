@@ -83,13 +83,14 @@ def test_program(program: str, backend: str, capsys: pytest.CaptureFixture[str])
     assert "'departures'" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.by_turns
+@pytest.mark.parametrize("anyio_backend", BACKENDS)
 @pytest.mark.parametrize("fragment", FRAGMENTS)
-def test_fragment(fragment: str, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fragment(fragment: str, anyio_backend: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Lines about a database `db` run, and print what their comment says, and what the README shows of it."""
     names: dict[str, Any] = {"datetime": datetime, "streamq": streamq}
     exec("async def use(db):\n" + textwrap.indent(fragment, "    "), names)
-    run_with_database(names["use"], backend)
+    run_with_database(names["use"], anyio_backend)
     printed = capsys.readouterr().out
     assert printed
     for expected in re.findall(r"print\(.*\)  # (.*)", fragment):

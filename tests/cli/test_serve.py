@@ -23,6 +23,7 @@ import trustme
 import streamq
 from streamq.cli.app import run
 from streamq.config.tokens import Right, make_token, read_tokens
+from tests.waiting import pause
 
 PATIENCE_S = 60
 
@@ -130,7 +131,9 @@ def test_wrong_variables_options_and_other_files(
     ]
     for code, arguments, message in cases:
         assert run(["serve", *arguments]) == code
-        said = " ".join(capsys.readouterr().err.split())
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        said = " ".join(captured.err.split())
         assert message in said
         assert "secret" not in said
     monkeypatch.setenv("STREAMQ_STALL_S", "soon")
@@ -182,7 +185,7 @@ async def until_known(url: str, token: str, tls: ssl.SSLContext) -> None:
     async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token}"}, verify=tls, trust_env=False) as http:
         with anyio.fail_after(PATIENCE_S):
             while (await http.get("/v1/relations")).status_code == 401:
-                await anyio.lowlevel.checkpoint()
+                await pause()
 
 
 def test_a_guarded_service_from_its_start_to_its_end() -> None:

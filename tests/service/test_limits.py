@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -193,14 +193,16 @@ async def test_results_and_time(home: streamq.Database) -> None:
             assert (await db.fetch("SELECT n FROM numbers LIMIT 1000")).num_rows == 1_000
             with pytest.raises(streamq.ResourceLimit, match="max_result_bytes"):
                 await db.fetch("SELECT n FROM numbers")
-            for call in (
-                db.fetch(f"SELECT count(*) AS c FROM ({WIDE})"),
-                db.execute(f"INSERT INTO events SELECT n FROM ({WIDE})"),
-                db.explain(f"SELECT count(*) AS c FROM ({WIDE})", analyze=True),
-            ):
+
+            async def is_ended(call: Awaitable[object]) -> None:
                 with pytest.raises(streamq.QueryTimeout, match=r"0.5 s that this service allows"):
                     await call
-            answer = await http.post("/v1/execute", json={"sql": f"EXPLAIN ANALYZE SELECT count(*) AS c FROM ({WIDE})"})
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(is_ended, db.fetch(f"SELECT count(*) AS c FROM ({WIDE})"))
+                tasks.start_soon(is_ended, db.execute(f"INSERT INTO events SELECT n FROM ({WIDE})"))
+                tasks.start_soon(is_ended, db.explain(f"SELECT count(*) AS c FROM ({WIDE})", analyze=True))
+                answer = await http.post("/v1/execute", json={"sql": f"EXPLAIN ANALYZE SELECT count(*) AS c FROM ({WIDE})"})
             assert (answer.status_code, answer.json()["class"]) == (504, "QueryTimeout")
             await db.insert("events", pa.table({"n": pa.arange(0, 100_000)}))
             read = 0
