@@ -154,9 +154,9 @@ async def test_many_queries_all_progress(db: streamq.Database) -> None:
         async with anyio.create_task_group() as tasks:
             for number in range(10):
                 tasks.start_soon(follow, number)
-            for first in range(0, 10_000, 1_000):
-                await db.insert("s", numbers(first, 1_000))
-                assert (await db.fetch("SELECT count(*) AS c FROM s"))["c"].to_pylist() == [first + 1_000]
+            for first in range(0, 10_000, 2_000):
+                await db.insert("s", numbers(first, 2_000))
+                assert (await db.fetch("SELECT count(*) AS c FROM s"))["c"].to_pylist() == [first + 2_000]
             await db.finish("s")
     assert totals == dict.fromkeys(range(10), sum(range(10_000)))
 
