@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.dataset as pads
@@ -17,7 +18,7 @@ import pytest
 import streamq
 
 pytestmark = [pytest.mark.anyio, pytest.mark.by_turns]
-PARTITIONS = (1, 3, 256)
+PARTITIONS = (1, 3, 128)
 # Nothing, one, fewer than partitions, primes, several batches.
 COUNTS = (0, 1, 101, 10_007)
 COUNTER = itertools.count()
@@ -137,13 +138,13 @@ async def test_inserts_during_the_snapshot_do_not_show(db: streamq.Database) -> 
 
 
 async def test_one_huge_batch_is_divided(db: streamq.Database) -> None:
-    """A single batch of a million rows is read in several tasks, by range, exactly."""
+    """A single batch of very many rows is read in several tasks, by range, exactly."""
     name = f"r{next(COUNTER)}"
     await db.execute(f"CREATE SOURCE {name} (id BIGINT) WITH (shards = 1)")
-    await db.insert(name, pa.table({"id": pa.array(range(1_000_000), pa.int64())}))
+    await db.insert(name, pa.table({"id": np.arange(300_000)}))
     async with db.query(f"SELECT count(*) AS c, sum(id)::BIGINT AS s, count(DISTINCT id) AS d FROM {name}", partitions=4) as stream:
         answer = (await stream.read_all()).to_pylist()
         (scan,) = (await stream.statistics()).scans
-    assert answer == [{"c": 1_000_000, "s": 499_999_500_000, "d": 1_000_000}]
-    assert scan.rows_done == 1_000_000
+    assert answer == [{"c": 300_000, "s": 44_999_850_000, "d": 300_000}]
+    assert scan.rows_done == 300_000
     assert scan.leases > 1
