@@ -20,7 +20,7 @@ from streamq.storage.feeds import Wanted
 from streamq.storage.insertion import write
 
 ID = pa.schema([("id", pa.int32())])
-WRITES = 60
+WRITES = 500
 
 
 def create_source(name: str, *, if_not_exists: bool = False) -> CreateSource:
@@ -168,24 +168,32 @@ def test_statistics(catalog: Catalog) -> None:
 
 
 def test_a_cut_is_the_same_for_all_relations(catalog: Catalog) -> None:
-    """A writer inserts into a source and then a table: no cut has the second write without the first, or two more of the first."""
+    """A writer inserts into a source, another one, now and then a table: no cut has a later write without those before it."""
+    catalog.create_source(create_source("Events"))
     done = threading.Event()
 
     def write() -> None:
         for number in range(WRITES):
             catalog.insert("orders", {"id": number})
-            catalog.insert("people", {"id": number})
+            catalog.insert("events", {"id": number})
+            if number % 100 == 0:
+                catalog.insert("people", {"id": number})
         done.set()
+
+    def counts() -> list[int]:
+        snapshots = catalog.cut(["people", "events", "orders"]).snapshots()
+        return [snapshots[name].rows for name in ("orders", "events", "people")]
 
     writer = threading.Thread(target=write)
     writer.start()
     cuts = []
     while not done.is_set():
-        cuts.append(catalog.cut(["people", "orders"]).snapshots())
+        cuts.append(counts())
     writer.join()
-    for cut in [*cuts, catalog.cut(["people", "orders"]).snapshots()]:
-        assert cut["orders"].rows - cut["people"].rows in (0, 1)
-    assert catalog.cut(["people"]).snapshots()["people"].rows == WRITES
+    for orders, events, people in [*cuts, counts()]:
+        assert orders - events in (0, 1)
+        assert -(-events // 100) - people in (0, 1)
+    assert counts() == [WRITES, WRITES, WRITES // 100]
 
 
 def test_a_view_has_no_snapshot(catalog: Catalog) -> None:

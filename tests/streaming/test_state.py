@@ -128,7 +128,7 @@ JOINED = "SELECT a.page FROM clicks a JOIN clicks b ON a.page = b.page AND b.ts 
 
 
 # Rows of an interval join are looked through once there are a thousand more of them.
-@pytest.mark.parametrize(("sql", "minutes", "open_minutes"), [*((sql, 24, 3) for sql in CLOSING), (JOINED, 45, 10)])
+@pytest.mark.parametrize(("sql", "minutes", "open_minutes"), [*((sql, 24, 3) for sql in CLOSING), (JOINED, 45, 8)])
 @pytest.mark.parametrize("emit", ["CHANGES", "FINAL"])
 async def test_closed_windows_are_gone(db: streamq.Database, sql: str, minutes: int, open_minutes: int, emit: str) -> None:
     """However long the stream, what is kept is that of the windows that are open; at its end nothing is."""
