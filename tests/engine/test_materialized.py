@@ -146,12 +146,12 @@ async def test_views_and_sources_are_seen_at_one_cut(db: streamq.Database) -> No
     await db.execute("CREATE MATERIALIZED VIEW d AS SELECT (SELECT c FROM b) AS b, (SELECT count(*) FROM s) AS s")
     sql = "SELECT (SELECT count(*) FROM s) AS s, (SELECT sum(c)::BIGINT FROM a) AS a, (SELECT c FROM b) AS b, d.b AS db, d.s AS ds FROM d"
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(write_pairs, db, 75)
-        for _ in range(10):
+        tasks.start_soon(write_pairs, db, 150)
+        for _ in range(15):
             (row,) = await rows(db, sql)
             values = {value or 0 for value in row.values()}
             assert len(values) == 1, row
-            assert values <= set(range(0, 151, 2))
+            assert values <= set(range(0, 301, 2))
 
 
 @pytest.mark.parametrize("epoch_rows", [None, 1])

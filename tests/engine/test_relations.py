@@ -187,7 +187,7 @@ async def test_a_snapshot_is_one_cut_while_inserts_go_on(db: streamq.Database) -
     ended = anyio.Event()
 
     async def write() -> None:
-        for n in range(30):
+        for n in range(60):
             await db.insert("b", [{"n": n}])
             await db.insert("a", [{"n": n}])
         ended.set()
