@@ -56,7 +56,7 @@ async def test_stalled_reader_gets_the_rest(wide: streamq.Database) -> None:
 
 async def test_stalled_readers_do_not_hold_workers(wide: streamq.Database) -> None:
     """With more stalled readers than workers, another query is answered."""
-    stalled = [wide.query(SCAN, batch_rows=1_024) for _ in range(12)]
+    stalled = [wide.query(SCAN, batch_rows=1_024) for _ in range(6)]
     try:
         for stream in stalled:
             await anext(stream)

@@ -271,7 +271,7 @@ async def test_snapshot_and_continuous_queries_share_the_workers(db: streamq.Dat
         done["continuous"] += 1
 
     async def fetch() -> None:
-        for _ in range(3):
+        for _ in range(2):
             answer = await db.fetch("SELECT n % 7 AS k, count(*) AS c, sum(n) AS s FROM numbers GROUP BY 1")
             assert groups_in(answer) == groups_of(ROWS)
         done["snapshot"] += 1

@@ -106,6 +106,11 @@ async def test_file_that_changed_before_a_query_is_a_source_error(
 
 PROGRAM = """
 import resource, sys, anyio, pyarrow as pa, streamq
+from streamq.execution.without_pandas import without_pandas
+
+# Arrow looks for it with its first array, which would take as long as all else here.
+with without_pandas():
+    pa.array([0])
 
 async def attempt(db, sql):
     try:

@@ -18,7 +18,12 @@ import streamq
 
 pytestmark = pytest.mark.by_turns
 PROGRAM = """
-import sys, anyio, streamq
+import sys, anyio, pyarrow as pa, streamq
+from streamq.execution.without_pandas import without_pandas
+
+# Arrow looks for it with its first array, which would take as long as all else here.
+with without_pandas():
+    pa.array([0])
 
 async def main():
     async with streamq.connect(executor=sys.argv[2], workers=2, temp_dir=sys.argv[3]) as db:
@@ -41,7 +46,9 @@ def program(executor: str, anyio_backend: tuple[str, dict[str, Any]], numbers: P
     arguments = [sys.executable, "-c", PROGRAM, str(numbers), executor, str(tmp_path), anyio_backend[0]]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        workers = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+        line = process.stdout.readline()
+        assert line
+        workers = [psutil.Process(int(pid)) for pid in line.split()]
         yield process, workers
         process.kill()
 
