@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import re
@@ -44,13 +45,20 @@ MOST_PROCESSES = 4
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Let the garbage collector pass over what is there before the first test: it is much, and it stays."""
+    """Let the garbage collector pass over what is there before the first test, until the end: it is much, and it stays."""
     gc.disable()
+    atexit.register(_collect_all)
     try:
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _collect_all() -> None:
+    """Let the collector have all again, and take Hypothesis's callback from it: what outlives the interpreter, DuckDB reports as leaks."""
+    gc.unfreeze()
+    gc.callbacks.clear()
 
 
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
@@ -69,12 +77,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _names_files(config: pytest.Config) -> bool:
     return any(".py" in argument for argument in config.getoption("file_or_dir"))
-
-
-def pytest_unconfigure() -> None:
-    """Let the collector have all again, and take Hypothesis's callback from it: what outlives the interpreter, DuckDB reports as leaks."""
-    gc.unfreeze()
-    gc.callbacks.clear()
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

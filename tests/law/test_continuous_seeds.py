@@ -67,7 +67,7 @@ MINUTES = """SELECT trader_id, symbol, TUMBLING(event_time, INTERVAL '1' MINUTE)
     GROUP BY trader_id, symbol, TUMBLING(event_time, INTERVAL '1' MINUTE) EMIT CHANGES"""
 TRADES = (
     "SELECT 'trader' || (i % 20) AS trader_id, 'symbol' || (i % 10) AS symbol, 10.0::DOUBLE AS price, 2 AS quantity, "
-    "make_timestamp((1700000000 + i) * 1000000) AS event_time FROM range(1000) AS r(i)"
+    "make_timestamp((1700000000 + i) * 1000000) AS event_time FROM range(5000) AS r(i)"
 )
 
 
@@ -76,7 +76,7 @@ TRADES = (
     ("epoch_rows", "rows", "windows", "groups"),
     [
         (1, 100, 2, {3: 20, 2: 20}),
-        (None, 1_000, 17, {3: 320, 2: 20}),
+        (None, 5_000, 84, {3: 1_640, 2: 40}),
     ],
 )
 def test_a_row_an_epoch_gives_a_change_a_row(

@@ -13,7 +13,7 @@ from tests.conftest import ParquetFile
 from tests.must.watch import open_jobs
 
 pytestmark = pytest.mark.anyio
-QUERIES = 100
+QUERIES = 200
 ROWS = 60_000
 
 
@@ -26,8 +26,8 @@ async def both(anyio_backend: object, parquet_file: ParquetFile) -> AsyncIterato
         yield db
 
 
-async def test_a_hundred_queries_are_exact(both: streamq.Database) -> None:
-    """A hundred different queries at once, over both executors, each get their own whole answer."""
+async def test_two_hundred_queries_are_exact(both: streamq.Database) -> None:
+    """Two hundred different queries at once, over both executors, each get their own whole answer."""
     answers: dict[int, list[dict[str, object]]] = {}
 
     async def ask(number: int) -> None:
