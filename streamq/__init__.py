@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         WorkerCrashed,
     )
     from streamq.execution.query import Progress
-    from streamq.execution.statements import ExecuteResult
+    from streamq.execution.results import ExecuteResult
     from streamq.execution.statistics import ContinuousStatistics, DatabaseStatistics, OperatorStatistics, QueryStatistics
     from streamq.execution.stream import QueryBatchStream
     from streamq.storage.rows import InsertResult
@@ -59,7 +59,7 @@ _HOMES = {
     "Config": "streamq.config",
     "Database": "streamq.database",
     "connect": "streamq.engine",
-    "ExecuteResult": "streamq.execution.statements",
+    "ExecuteResult": "streamq.execution.results",
     "ContinuousStatistics": "streamq.execution.statistics",
     "DatabaseStatistics": "streamq.execution.statistics",
     "OperatorStatistics": "streamq.execution.statistics",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from streamq.execution.statements import ExecuteResult
+from streamq.execution.results import ExecuteResult
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics
 from streamq.execution.stream import QueryBatchStream
 from streamq.sql.catalog import RelationInfo

@@ -23,8 +23,9 @@ from streamq.execution.cuts import cut_ready
 from streamq.execution.host import QueryHost
 from streamq.execution.planning import PlannedContinuous, PlannedQuery, Planner, QueryAtCut, is_continuous
 from streamq.execution.query import Query, QueryRequest, RunningQuery
+from streamq.execution.results import ExecuteResult
 from streamq.execution.stages import PlanContext
-from streamq.execution.statements import ExecuteResult, drop, queries_table, run_statement
+from streamq.execution.statements import drop, queries_table, run_statement
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics, RelationStatistics
 from streamq.execution.stream import QueryBatchStream
 from streamq.sql.catalog import RelationInfo

@@ -35,6 +35,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ENTRY_POINTS = ("__init__", "__main__", "_worker", "engine")
 """Modules that wire the others; nothing else imports them, but for the programs on top."""
 SYNCHRONOUS = ("errors", "config", "sql", "plan", "kernels", "operators", "storage")
+CLIENT_FREE_OF = ("sqlglot", "numba", "starlette", "hypercorn", "streamq.engine")
 WORKER_FREE_OF = ("sqlglot", "anyio", "rich", "http.client", "prometheus_client", "streamq.engine")
 CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*$|__\w+__$")
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
@@ -201,10 +202,15 @@ def test_every_lazy_name_is_public_and_sorted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "free_of"), [("import streamq", ("duckdb", "pyarrow", "sqlglot")), ("import streamq._worker", WORKER_FREE_OF)]
+    ("statement", "free_of"),
+    [
+        ("import streamq", ("duckdb", "pyarrow", "sqlglot")),
+        ("import streamq.client", CLIENT_FREE_OF),
+        ("import streamq._worker", WORKER_FREE_OF),
+    ],
 )
 def test_imports_stay_light(statement: str, free_of: tuple[str, ...]) -> None:
-    """`import streamq` loads nothing heavy, and a worker process loads neither the parser nor the event loop's libraries."""
+    """`import streamq` loads nothing heavy, a client no parser, and a worker process neither that nor the event loop's libraries."""
     code = f"{statement}; import sys; print(*[name for name in {free_of!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []

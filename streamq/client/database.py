@@ -21,7 +21,7 @@ from streamq.database import AskedQuery, Database
 from streamq.errors import QueryTimeout, SourceError, SqlSyntaxError, UnsupportedError
 from streamq.execution.host import QueryHost
 from streamq.execution.query import RunningQuery
-from streamq.execution.statements import ExecuteResult
+from streamq.execution.results import ExecuteResult
 from streamq.execution.statistics import DatabaseStatistics, QueryStatistics
 from streamq.execution.stream import QueryBatchStream
 from streamq.sql.catalog import RelationInfo

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import assert_never
 
 import pyarrow as pa
 
 from streamq.errors import BindError, UnsupportedError
 from streamq.execution.planning import Planner
+from streamq.execution.results import ExecuteResult
 from streamq.execution.statistics import QueryStatistics
 from streamq.sql.catalog import RelationInfo
 from streamq.sql.statements import (
@@ -30,18 +30,6 @@ from streamq.storage.entries import View
 
 CatalogStatement = CreateSource | CreateTable | CreateView | CreateSink | Update | Delete | Show | Describe
 _SHOWN = {"sources": ("source",), "tables": ("table",), "views": ("view", "materialized view")}
-
-
-@dataclass(frozen=True, slots=True)
-class ExecuteResult:
-    """What a statement did: its `kind` (``create source``, ``insert`` …), how many `rows` it wrote, changed or removed.
-
-    `table` is what SHOW, DESCRIBE and EXPLAIN answer, None for every other statement.
-    """
-
-    kind: str
-    rows: int
-    table: pa.Table | None = None
 
 
 def run_statement(statement: CatalogStatement, catalog: Catalog, planner: Planner, parameters: Parameters) -> ExecuteResult:
