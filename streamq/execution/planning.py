@@ -23,10 +23,8 @@ from streamq.plan.relations import RelationSnapshot
 from streamq.sql.bind import bind_query
 from streamq.sql.binder import Binder
 from streamq.sql.catalog import CatalogView
-from streamq.sql.continuous import late_rows_error
-from streamq.sql.diagnostics import find_word
+from streamq.sql.continuous import late_rows_error, text_error
 from streamq.sql.logical import BoundQuery
-from streamq.sql.positions import place
 from streamq.sql.prepared import PreparedSelect, PreparedSelects
 from streamq.sql.statements import Parameters, Select
 from streamq.storage.catalog import Catalog
@@ -214,17 +212,11 @@ def _circle_error(select: Select, circle: Circle) -> BindError:
     if circle.writer is None:
         message = f"late rows would wait for room in {source} until this query, which reads it, has read on, and the query for them"
         return late_rows_error(select, message, hint)
-    text = select.written or select.sql
-    offset = find_word(text, source)
-    line, column = (None, None) if offset is None else place(text, offset)
-    return BindError(
+    message = (
         f"late rows of {circle.writer} would wait for room in {source} until this query, which reads both, has read on, "
-        f"and the query for {circle.writer}",
-        sql=text,
-        line=line,
-        column=column,
-        hint=hint,
+        f"and the query for {circle.writer}"
     )
+    return text_error(select, message, source, hint)
 
 
 def is_continuous(select: Select) -> bool:

@@ -25,7 +25,7 @@ from streamq.flow.scopes import raising_one
 from streamq.server.formats import ResultFormat
 from streamq.server.held import HOLD_S, HeldBack
 from streamq.server.logs import note
-from streamq.server.refusals import CrossSite, Forbidden, Misdirected, Stalled, TooLarge
+from streamq.server.refusals import Refusal
 from streamq.server.service import Service
 from streamq.wire.errors import error_record, status_of
 from streamq.wire.pieces import Pieces, cut, length
@@ -306,7 +306,7 @@ def error_response(error: Exception, status: int | None = None) -> JSONResponse:
     match error:
         case _ if status is not None:
             pass
-        case Forbidden() | CrossSite() | TooLarge() | Misdirected() | Stalled():
+        case Refusal():
             status = error.status
         case _:
             status = status_of(error)

@@ -25,7 +25,7 @@ from streamq.sql.binder import SYSTEM_TABLES, Binder, BinderSession, BindFailed,
 from streamq.sql.catalog import SYSTEM_SCHEMA, CatalogView, RelationInfo
 from streamq.sql.clock import clock_over_retraction
 from streamq.sql.continuous import check_clock, check_continuous, check_late_columns, continuous_of
-from streamq.sql.diagnostics import bind_error, find_word
+from streamq.sql.diagnostics import bind_error, word_error
 from streamq.sql.functions import (
     NOW,
     OUTSIDE,
@@ -42,7 +42,6 @@ from streamq.sql.logical import BoundQuery, Derived, Leaf, Query, Scan, Union
 from streamq.sql.lower import Lowering
 from streamq.sql.parameters import Given, ParameterForm, PlannedBy, parameter_form
 from streamq.sql.parse import parse_one
-from streamq.sql.positions import place
 from streamq.sql.statements import Select
 from streamq.sql.tables import map_tables, table_name, tables
 from streamq.sql.temporal import join_at_cut, keep_as_of_now
@@ -167,9 +166,7 @@ class _Binding:
         return self._error(f"SQL cannot read files ({name})", name, "register it under a name: db.register(name, path), or -r NAME=PATH")
 
     def _error(self, message: str, word: str, hint: str) -> BindError:
-        offset = find_word(self.select.sql, word)
-        line, column = place(self.select.sql, offset) if offset is not None else (None, None)
-        return BindError(message, sql=self.select.sql, line=line, column=column, hint=hint)
+        return word_error(self.select.sql, message, word, hint)
 
     # Rewriting
 

@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from streamq.errors import BindError
 from streamq.sql.catalog import CatalogView
-from streamq.sql.diagnostics import find_word
+from streamq.sql.diagnostics import find_word, word_error
 from streamq.sql.functions import VOLATILE, calls
 from streamq.sql.logical import Continuous
 from streamq.sql.positions import place
@@ -251,9 +251,7 @@ _CLOCK_WORDS = (
 
 def text_error(select: Select, message: str, word: str, hint: str, occurrence: int = 0) -> BindError:
     """Make an error that stands at an occurrence of a word in the query's text, if it is there."""
-    offset = find_word(select.sql, word, occurrence)
-    line, column = place(select.sql, offset) if offset is not None else (None, None)
-    return BindError(message, sql=select.sql, line=line, column=column, hint=hint)
+    return word_error(select.sql, message, word, hint, occurrence)
 
 
 def clause_error(select: Select, message: str, pattern: str, hint: str, *, after: bool = False) -> BindError:

@@ -120,6 +120,13 @@ def bind_error(complaint: Complaint, user_sql: str, given_sql: str) -> SqlError:
     return kind(complaint.message, sql=user_sql, line=line, column=column, hint=complaint.hint)
 
 
+def word_error(sql: str, message: str, word: str, hint: str | None = None, occurrence: int = 0) -> BindError:
+    """Make an error that stands at an occurrence of a word in a text, if it is there."""
+    offset = find_word(sql, word, occurrence) if word else None
+    line, column = place(sql, offset) if offset is not None else (None, None)
+    return BindError(message, sql=sql, line=line, column=column, hint=hint)
+
+
 def find_word(text: str, word: str, occurrence: int = 0) -> int | None:
     """Give the offset of a word's occurrence outside strings and comments (the first, if there are fewer)."""
     visible = _SKIPPED.sub(lambda match: " " * len(match[0]), text)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from streamq.errors import BindError
-from streamq.sql.diagnostics import find_word
+from streamq.sql.diagnostics import word_error
 from streamq.sql.functions import OUTSIDE, TABLE_FUNCTIONS, VOLATILE, calls, function_name, reads_clock
-from streamq.sql.positions import place
 from streamq.sql.tables import map_tables
 from streamq.sql.text import sql_of
 
@@ -27,28 +25,22 @@ def check_reads(tree: exp.Expr, table: str | None, sql: str) -> None:
     """
     for _, name in calls(tree):
         if name in OUTSIDE:
-            raise _error(sql, f"{name}() reads outside the database", name, "SQL names relations of the catalog only")
+            raise word_error(sql, f"{name}() reads outside the database", name, "SQL names relations of the catalog only")
         if table is None and name in VOLATILE:
-            raise _error(sql, f"{name}() gives another value each time", name, _ROW_ALONE)
+            raise word_error(sql, f"{name}() gives another value each time", name, _ROW_ALONE)
     if table is None and reads_clock(tree):
-        raise _error(sql, f"{sql_of(tree)} reads the clock", "", _ROW_ALONE)
+        raise word_error(sql, f"{sql_of(tree)} reads the clock", "", _ROW_ALONE)
 
     def check_table(read: exp.Table, _: frozenset[str]) -> None:
         if isinstance(read.this, exp.Func):
             name = function_name(read.this)
             if name not in TABLE_FUNCTIONS:
                 known = f"table functions: {', '.join(sorted(TABLE_FUNCTIONS))}"
-                raise _error(sql, f"{name or sql_of(read)}() cannot be used as a table", name, known)
+                raise word_error(sql, f"{name or sql_of(read)}() cannot be used as a table", name, known)
         elif table is None:
-            raise _error(sql, f"{sql_of(read)} cannot be read here", read.name, _ROW_ALONE)
+            raise word_error(sql, f"{sql_of(read)} cannot be read here", read.name, _ROW_ALONE)
         elif not isinstance(read.this, exp.Identifier) or read.db or read.name.lower() != table.lower():
             message = f"{sql_of(read)} cannot be read here: UPDATE and DELETE read their own table, {table}"
-            raise _error(sql, message, read.name, "query it first, and give what it says as parameters")
+            raise word_error(sql, message, read.name, "query it first, and give what it says as parameters")
 
     map_tables(tree, check_table)
-
-
-def _error(sql: str, message: str, word: str, hint: str) -> BindError:
-    offset = find_word(sql, word) if word else None
-    line, column = place(sql, offset) if offset is not None else (None, None)
-    return BindError(message, sql=sql, line=line, column=column, hint=hint)

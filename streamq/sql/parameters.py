@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from streamq.errors import BindError
-from streamq.sql.diagnostics import find_word
-from streamq.sql.positions import place
+from streamq.sql.diagnostics import word_error
 from streamq.sql.statements import Select, check_parameters
 from streamq.sql.walks import find_all, holds
 
@@ -57,10 +56,12 @@ class ParameterForm:
     def _by_name(self, given: Sequence[object] | Mapping[str, object] | None) -> dict[str, object]:
         names, select = self.names, self.select
         if not isinstance(given, Mapping):
-            raise _error(select, f"parameter ${names[0]} needs its value by name", names[0], "pass a mapping: {'" + names[0] + "': …}")
+            raise word_error(
+                select.sql, f"parameter ${names[0]} needs its value by name", names[0], "pass a mapping: {'" + names[0] + "': …}"
+            )
         missing = [name for name in names if name not in given]
         if missing:
-            raise _error(select, f"no value for parameter {', '.join('$' + name for name in missing)}", missing[0])
+            raise word_error(select.sql, f"no value for parameter {', '.join('$' + name for name in missing)}", missing[0])
         excess = [str(name) for name in given if name not in names]
         if excess:
             raise BindError(f"no parameter {', '.join('$' + name for name in excess)} in the query", sql=select.sql)
@@ -121,7 +122,7 @@ def parameter_form(select: Select) -> ParameterForm:
     names = {_name(node) for node in found}
     named = sorted(name for name in names if name and not name.isdigit())
     if named and len(named) < len(names):
-        raise _error(select, "named parameters beside positional ones", named[0])
+        raise word_error(select.sql, "named parameters beside positional ones", named[0])
     if named:
         return _form(select, tree, {name: number for number, name in enumerate(named, 1)})
     numbers = {_name(node): _number(select, _name(node)) for node in found}
@@ -179,11 +180,5 @@ def _number(select: Select, digits: str) -> int:
     """Read the number of a parameter."""
     number = int(digits) if len(digits) <= len(str(MOST)) else MOST + 1
     if not 1 <= number <= MOST:
-        raise _error(select, f"there is no parameter ${digits[:20]}: they are numbered from $1 to ${MOST}", digits)
+        raise word_error(select.sql, f"there is no parameter ${digits[:20]}: they are numbered from $1 to ${MOST}", digits)
     return number
-
-
-def _error(select: Select, message: str, word: str, hint: str | None = None) -> BindError:
-    offset = find_word(select.sql, word)
-    line, column = place(select.sql, offset) if offset is not None else (None, None)
-    return BindError(message, sql=select.sql, line=line, column=column, hint=hint)
